@@ -1,0 +1,1 @@
+../../turbo4d/__init__.py
