@@ -1,0 +1,101 @@
+"""Classifier-free guidance scaled by an image's place in the frames x views grid."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Guider(Protocol):
+    """Says how strongly each image of a batch is guided."""
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views], frame-major, computed in `dtype`."""
+        ...
+
+
+@dataclass(frozen=True)
+class VanillaCFG:
+    """The same guidance for every image."""
+
+    strength: float
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views], all equal to `strength`."""
+        return torch.full((frames * views,), self.strength, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class LinearPredictionGuider:
+    """Guidance rising evenly over the flat sequence of images, as SV4D 2.0 (12 x 4) uses it."""
+
+    max_scale: float
+    min_scale: float = 1.0
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views]: `min_scale` at the first, `max_scale` last."""
+        return torch.linspace(self.min_scale, self.max_scale, frames * views, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class TrianglePredictionGuider:
+    """Guidance rising to the middle of the orbit and falling again, as SV3D uses it."""
+
+    max_scale: float
+    min_scale: float = 1.0
+    period: float = 1.0
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views]: a triangle wave over the flat sequence."""
+        wave = triangle_wave(torch.linspace(0, 1, frames * views, dtype=dtype), self.period)
+        return wave * (self.max_scale - self.min_scale) + self.min_scale
+
+
+@dataclass(frozen=True)
+class SpatiotemporalPredictionGuider:
+    """Guidance rising with the frame and with the distance from the input view, as SV4D uses it.
+
+    The frame counts by its position in the batch: a reversed batch reverses the frames, not the
+    scales.
+    """
+
+    max_scale: float
+    min_scale: float = 1.0
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views]: half from the frame, half from the view."""
+        by_frame = torch.linspace(0, 1, frames, dtype=dtype) * 0.5
+        by_view = triangle_wave(torch.linspace(0, 1, views, dtype=dtype)) * 0.5
+        grid = (by_frame[:, None] + by_view[None, :]).flatten()
+        return grid * (self.max_scale - self.min_scale) + self.min_scale
+
+
+def triangle_wave(position: Tensor, period: float = 1.0) -> Tensor:
+    """Triangle wave of height 1: 0 at multiples of `period`, 1 half-way between.
+
+    Args:
+        position: places along the wave, any shape.
+        period: length of one rise and fall, in units of `position`.
+
+    Returns:
+        Tensor of position's shape, in [0, 1].
+    """
+    turns = position / period
+    return 2 * (turns - torch.floor(turns + 0.5)).abs()
+
+
+def combine(uncond: Tensor, cond: Tensor, scale: Tensor) -> Tensor:
+    """Guided prediction: `uncond + scale * (cond - uncond)`, one scale per image.
+
+    Args:
+        uncond: prediction without conditioning, [N, C, H, W].
+        cond: prediction with conditioning, same shape.
+        scale: guidance scales, [N], same device.
+
+    Returns:
+        Tensor [N, C, H, W].
+
+    Source: Ho and Salimans 2022; their 1 + w is our scale.
+    """
+    return uncond + scale.view(-1, 1, 1, 1) * (cond - uncond)
