@@ -41,6 +41,7 @@ _ONLY: Mapping[str, tuple[object, ...]] = {
     "attention_3d": ("shipped", "full"),
 }
 _SEQUENCES = ("attention_resolutions", "channel_mult", "time_kernel_size")
+_FLAGS = ("separate_motion_merge_factor", "use_3d_attention", "use_camera_emb")
 _POSITIVE = (
     "in_channels", "out_channels", "model_channels", "num_res_blocks", "num_head_channels",
     "context_dim", "motion_context_dim", "adm_in_channels", "latent_size",
@@ -119,10 +120,21 @@ class SV4DConfig:
             if got not in accepted:
                 wanted = " or ".join(repr(value) for value in accepted)
                 raise ConfigError(f"SV4DConfig: {name} is {got!r}; only {wanted} is implemented.")
-        self._check_sizes()
+        self._check_kinds()
+        self._check_levels()
         self._check_combinations()
 
-    def _check_sizes(self) -> None:
+    def _check_kinds(self) -> None:
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(
+                    f"SV4DConfig: {name} is {getattr(self, name)!r}; wanted True or False."
+                )
+        if not isinstance(self.time_block_merge_factor, int | float):
+            raise ConfigError(
+                f"SV4DConfig: time_block_merge_factor is {self.time_block_merge_factor!r}; "
+                f"wanted a number."
+            )
         for name in _POSITIVE:
             _check_positive(name, getattr(self, name))
         for name in ("frames", "views"):
@@ -130,6 +142,8 @@ class SV4DConfig:
                 _check_positive(name, getattr(self, name))
         for multiple in self.channel_mult:
             _check_positive("channel_mult", multiple)
+
+    def _check_levels(self) -> None:
         scales = [2**level for level in range(len(self.channel_mult))]
         for factor in self.attention_resolutions:
             if factor not in scales:

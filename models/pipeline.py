@@ -98,14 +98,15 @@ def sv4d_sample(
         ConditioningError: a stream's conditioning is missing or of another size.
     """
     condition = _by_stream(conditioning) if isinstance(conditioning, Mapping) else conditioning
-    sigmas = edm_sigmas(recipe.steps) if sigmas is None else sigmas
     latents: dict[int, Tensor] = {}
     for run in recipe.passes:
         streams = {d: condition(run, d, latents) for d in run.view_frames}
         for direction, held in streams.items():
             _check_size(run.stream(direction), held, len(run.frames), recipe.views)
+        start = noise[run.name]
+        levels = edm_sigmas(recipe.steps, dtype=start.dtype) if sigmas is None else sigmas
         sample = sample_pass(
-            model, run, streams, noise[run.name], sigmas, recipe.guider,
+            model, run, streams, start, levels, recipe.guider,
             solver=solver, before_step=before_step,
         )  # fmt: skip
         grid = sample.unflatten(0, (len(run.frames), recipe.views))

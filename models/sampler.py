@@ -61,14 +61,15 @@ def guided_denoiser(
         model: called as `SV4DUNet.forward`.
         conditioning: both branches of one stream; its dtype is what the model is fed.
         guider: guidance scales over the frames x views grid.
-        sigmas: noise levels [steps + 1], on the latent's device and of its dtype; the trailing 0
-            is never evaluated.
+        sigmas: noise levels [steps + 1], of the latent's dtype; moved to the conditioning's
+            device. The trailing 0 is never evaluated.
 
     Returns:
         A function of the latent [F*V, 4, h, w] and the step's index.
     """
     frames, views = conditioning.frames, conditioning.views
     inputs = conditioning.joined()
+    sigmas = sigmas.to(inputs["concat"].device)
     scale = guider.scale(frames, views, sigmas.dtype).to(sigmas.device)
     table = v_scaling(sigmas[:-1])
     labels = table.c_noise[:, None].repeat(1, 2 * frames * views)
