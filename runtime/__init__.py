@@ -1,0 +1,1 @@
+"""What a serving process needs: sessions, slots, plans, bundles, engines."""

@@ -1,0 +1,80 @@
+"""What a step does with a region."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import PlanError
+
+ActionKind = Literal["compute", "reuse", "prune", "bypass"]
+_SPELLINGS = "bypass, compute, prune(KEEP), reuse, reuse(ORDER)"
+_TEXT = re.compile(
+    r"(?P<plain>compute|bypass|reuse)|reuse\((?P<order>[0-9])\)|prune\((?P<keep>[0-9.e-]+)\)"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Action:
+    """One cell of a plan.
+
+    Args:
+        kind: `compute` runs the region; `reuse` takes its slot's value instead; `prune` computes
+            part of it and takes the rest from the slot; `bypass` leaves it out.
+        order: of `reuse`: how many earlier values the slot's value is extrapolated from, less one.
+        keep: of `prune`: the share of tokens or groups that is computed, in (0, 1).
+
+    Raises:
+        PlanError: where order or keep do not fit the kind.
+    """
+
+    kind: ActionKind
+    order: int = 0
+    keep: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("compute", "reuse", "prune", "bypass"):
+            raise PlanError(f"action: {self.kind!r} is unknown; there are {_SPELLINGS}.")
+        if not 0 <= self.order <= 9 or (self.order and self.kind != "reuse"):
+            raise PlanError(f"action: {self.kind} has order {self.order}; only reuse has, 0 to 9.")
+        if (self.kind == "prune") != (self.keep is not None):
+            raise PlanError(f"action: {self.kind} has keep {self.keep}; prune has, nothing else.")
+        if self.keep is not None and not 0 < self.keep < 1:
+            raise PlanError(f"action: prune keeps {self.keep}; wanted a share between 0 and 1.")
+
+    @staticmethod
+    def parse(text: str) -> Action:
+        """The action that `str` wrote.
+
+        Raises:
+            PlanError: where the text is no action.
+        """
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise PlanError(f"action: {text!r} is unknown; there are {_SPELLINGS}.")
+        if match["plain"] is not None:
+            return {"compute": COMPUTE, "reuse": REUSE, "bypass": BYPASS}[match["plain"]]
+        if match["order"] is not None:
+            return Action("reuse", order=int(match["order"]))
+        try:
+            return Action("prune", keep=float(match["keep"]))
+        except ValueError as error:
+            raise PlanError(f"action: {text!r} keeps no number; there are {_SPELLINGS}.") from error
+
+    @property
+    def reads(self) -> bool:
+        """Whether the region's slot is read."""
+        return self.kind in ("reuse", "prune")
+
+    def __str__(self) -> str:
+        if self.order:
+            return f"reuse({self.order})"
+        if self.keep is not None:
+            return f"prune({self.keep!r})"
+        return self.kind
+
+
+COMPUTE = Action("compute")
+REUSE = Action("reuse")
+BYPASS = Action("bypass")

@@ -1,0 +1,78 @@
+"""Which denoisers a session speaks for, and the slots it keeps for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import is_
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .execution import Execution
+    from .runner import Runner
+
+# A denoiser is a runner called with certain weights: one runner may serve several modules of one
+# class, and each has its own slots.
+_Denoiser = tuple["Runner", frozenset[int]]
+
+
+class Bindings:
+    """Tells a session's own denoiser from others that are called while it is open.
+
+    Args:
+        target: what the session was opened on: a compiled module, a function or a runner.
+    """
+
+    def __init__(self, target: object) -> None:
+        self._target = target
+        self._latest: dict[Runner, tuple[tuple[Tensor, ...], Execution | None]] = {}
+        self._executions: dict[_Denoiser, Execution | None] = {}
+
+    def bind(
+        self, runner: Runner, weights: tuple[Tensor, ...], start: Callable[[Runner], Execution]
+    ) -> Execution | None:
+        """What the session carries out on a denoiser, None where it is not the session's.
+
+        Args:
+            runner: that was called.
+            weights: it was called with.
+            start: makes what carries out the plan, at the first call.
+        """
+        if runner in self._latest:
+            seen, execution = self._latest[runner]
+            if len(seen) == len(weights) and all(map(is_, seen, weights)):
+                return execution
+        pointers = frozenset(tensor.data_ptr() for tensor in weights)
+        denoiser = (runner, pointers)
+        if denoiser not in self._executions:
+            owned = self._owns(runner, pointers)
+            self._executions[denoiser] = start(runner) if owned else None
+        self._latest[runner] = (weights, self._executions[denoiser])
+        return self._executions[denoiser]
+
+    def executions(self) -> list[Execution]:
+        """Of the session's own denoisers."""
+        return [execution for execution in self._executions.values() if execution is not None]
+
+    def runners(self) -> set[Runner]:
+        """Of the session's own denoisers."""
+        return {runner for (runner, _), run in self._executions.items() if run is not None}
+
+    def close(self) -> None:
+        """Drops every slot, and holds no weights from here on."""
+        for execution in self.executions():
+            execution.drop()
+        self._latest.clear()
+
+    def _owns(self, runner: Runner, pointers: frozenset[int]) -> bool:
+        from .runner import Runner
+
+        if isinstance(self._target, Runner):
+            return self._target is runner
+        # torch.compile keeps the module it was given under this name.
+        module: object = getattr(self._target, "_orig_mod", self._target)
+        if not isinstance(module, nn.Module):
+            return True  # a function shows no weights: whatever is called inside is taken for it
+        own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+        return pointers - {0} <= own

@@ -1,0 +1,23 @@
+"""What the runtime refuses, as exceptions whose text is the explanation."""
+
+from __future__ import annotations
+
+
+class Turbo4DError(Exception):
+    """Anything turbo4d refuses; every error of the runtime and the compiler is one."""
+
+
+class OptionError(Turbo4DError):
+    """An option that is unknown, of the wrong kind, or that matches nothing."""
+
+
+class PlanError(Turbo4DError):
+    """A plan that contradicts itself, or was made for another model, geometry or schedule."""
+
+
+class SessionError(Turbo4DError):
+    """Calls that do not fit the session: steps out of order, a call without a step."""
+
+
+class StaleSlotError(SessionError):
+    """A slot that is older than the plan allows."""

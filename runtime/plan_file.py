@@ -1,0 +1,150 @@
+"""Plans as files: JSON, read strictly and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+from .action import Action
+from .errors import OptionError, PlanError
+from .geometry import Geometry
+from .plan import SCHEMA_VERSION, Plan, Row
+
+_FIELDS = sorted(field.name for field in fields(Plan))
+_WANTED: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "name": (str, "a text"),
+    "model": (str, "a text"),
+    "geometry": (dict, "an object of sizes"),
+    "levels": (list, "a list of numbers"),
+    "level_unit": (str, "a text"),
+    "streams": (dict, "an object of lists of rows"),
+    "max_age": (int, "an integer"),
+    "max_variants": (int, "an integer"),
+    "max_cache_bytes": ((int, type(None)), "an integer or null"),
+    "error_budget_db": ((int, float, type(None)), "a number or null"),
+    "exact": (bool, "true or false"),
+    "schema_version": (int, "an integer"),
+}
+
+
+def to_json(plan: Plan) -> str:
+    """The file's text; equal plans give equal texts."""
+    values = {name: getattr(plan, name) for name in ("schema_version", *_FIELDS)}
+    values["geometry"] = plan.geometry.as_dict()
+    values["streams"] = {
+        stream: [row if row is None else {k: str(v) for k, v in row.items()} for row in rows]
+        for stream, rows in sorted(plan.streams.items())
+    }
+    return json.dumps(values, indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Plan:
+    """The plan that a file's text describes.
+
+    Raises:
+        PlanError: where the text is no JSON, or a field is unknown, missing or malformed.
+    """
+    try:
+        raw = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise PlanError(f"plan file: line {error.lineno} is no JSON: {error.msg}.") from error
+    if not isinstance(raw, dict):
+        raise PlanError(f"plan file: it holds a {type(raw).__name__}; wanted an object.")
+    values = cast("dict[str, Any]", raw)
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise PlanError(
+            f"plan file: schema_version is {version!r}; this turbo4d reads {SCHEMA_VERSION}. "
+            "Make the plan anew with this version."
+        )
+    _check_fields(values)
+    try:
+        geometry = Geometry.from_mapping(values["geometry"])
+    except OptionError as error:
+        raise PlanError(f"plan file: {error}") from error
+    # The values have been checked one by one; what they mean together, Plan checks.
+    values["geometry"] = geometry
+    values["levels"] = tuple(_number(step, level) for step, level in enumerate(values["levels"]))
+    values["streams"] = {name: _rows(name, rows) for name, rows in values["streams"].items()}
+    return Plan(**values)
+
+
+def save(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Writes the plan under a temporary name beside the path, then renames it."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(to_json(plan))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Plan:
+    """Reads a plan; errors name the file."""
+    try:
+        return from_json(Path(path).read_text("utf-8"))
+    except (PlanError, UnicodeDecodeError) as error:
+        raise PlanError(f"{os.fspath(path)}: {error}") from error
+
+
+def _check_fields(values: Mapping[str, object]) -> None:
+    if unknown := sorted(set(values) - set(_FIELDS)):
+        raise PlanError(
+            f"plan file: field {unknown[0]!r} is unknown; there are {', '.join(_FIELDS)}."
+        )
+    if missing := sorted(set(_FIELDS) - set(values)):
+        raise PlanError(f"plan file: field {missing[0]!r} is missing; give it.")
+    for name, (kind, wanted) in _WANTED.items():
+        _check_type(f"field {name!r}", values[name], kind, wanted)
+
+
+def _check_type(place: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    # In Python true is an integer; in a plan it is not.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise PlanError(f"plan file: {place} is {json.dumps(value)}; wanted {wanted}.")
+
+
+def _number(step: int, level: object) -> float:
+    _check_type(f"level {step}", level, (int, float), "a number")
+    return float(cast("float", level))
+
+
+def _rows(stream: str, rows: object) -> tuple[Row, ...]:
+    _check_type(f"stream {stream!r}", rows, list, "a list of rows")
+    return tuple(_row(stream, step, row) for step, row in enumerate(cast("list[object]", rows)))
+
+
+def _row(stream: str, step: int, row: object) -> Row:
+    place = f"stream {stream!r}, step {step}"
+    _check_type(place, row, (dict, type(None)), "an object of actions or null")
+    if row is None:
+        return None
+    actions: dict[str, Action] = {}
+    for region, text in cast("dict[str, object]", row).items():
+        _check_type(f"{place}, region {region!r}", text, str, "an action")
+        try:
+            actions[region] = Action.parse(cast("str", text))
+        except PlanError as error:
+            raise PlanError(f"plan file: {place}, region {region!r}: {error}") from error
+    return actions
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PlanError(f"plan file: {twice!r} stands twice in one object; keep one.")
+    return values
+
+
+def _no_constant(text: str) -> object:
+    raise PlanError(f"plan file: {text} is no JSON number; wanted a finite one.")

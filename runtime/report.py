@@ -1,0 +1,54 @@
+"""What a session or a runner says about itself when asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+from .events import Events
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+
+class Report(TypedDict):
+    """Everything in it is JSON.
+
+    Fields:
+        plan: name of the plan, None before the first call.
+        steps: of the plan.
+        variants: how many graphs the plan needs.
+        engine_calls: of all variants.
+        calls_by_variant: counted where the engines are called.
+        cache_peak_bytes: what all slots together held at most.
+        weights_bytes: of all weights, each once.
+        events: what was done otherwise than planned, and why.
+    """
+
+    plan: str | None
+    steps: int | None
+    variants: int
+    engine_calls: int
+    calls_by_variant: dict[str, int]
+    cache_peak_bytes: int
+    weights_bytes: int
+    events: list[dict[str, str | int | None]]
+
+
+def report_of(
+    calls: Counter[str], events: Events, executions: Sequence[Execution], *, weights_bytes: int
+) -> Report:
+    """The report of these executions together."""
+    plans = [execution.plan for execution in executions if execution.plan is not None]
+    variants = {key for execution in executions for key in execution.variants}
+    return Report(
+        plan=plans[0].name if plans else None,
+        steps=plans[0].steps if plans else None,
+        variants=len(variants),
+        engine_calls=calls.total(),
+        calls_by_variant=dict(sorted(calls.items())),
+        cache_peak_bytes=sum(execution.cache_peak_bytes for execution in executions),
+        weights_bytes=weights_bytes,
+        events=events.as_dicts(),
+    )

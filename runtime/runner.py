@@ -1,0 +1,159 @@
+"""The denoiser as turbo4d runs it: what torch.compile gets back, and what a bundle loads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from .bare import BareRuns
+from .engine import Engine
+from .engine_shelf import EngineShelf
+from .errors import SessionError
+from .execution import Execution
+from .levels import LevelUnit, check_levels
+from .plan import Plan
+from .plan_source import PlanSource, Schedule, read_plan
+from .policy import reusable
+from .report import Report, report_of
+from .run_watch import RunWatch
+from .session import active_sessions
+from .signature import Signature
+from .variant_key import VariantKey
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Runner:
+    """A denoiser's flat arguments in, its flat outputs out; picks the engine of each step.
+
+    It holds nothing that changes but its engines, and per thread what calls without a session have
+    shown. Outputs share no memory with slots, so a caller may write into them.
+
+    Args:
+        signature: of the denoiser.
+        engines: builds the engine of a variant; called once per variant.
+        plan: a preset's name, a plan or its file.
+        levels: the noise level of each step, falling; None to learn them or take the session's.
+        level_unit: of the levels, None to infer it.
+        use: kinds of regions that a preset may reuse, None for core and chain where there are any.
+        strict: whether a step that cannot follow the plan is an error instead of an event.
+        max_cache_bytes: bound on all slots together.
+
+    Raises:
+        OptionError: where an option is unknown or matches nothing.
+        PlanError: where the plan does not fit the denoiser, or the levels are no schedule.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        engines: Callable[[VariantKey], Engine],
+        *,
+        plan: str | os.PathLike[str] | Plan = "balanced",
+        levels: Sequence[float] | Tensor | None = None,
+        level_unit: LevelUnit | None = None,
+        use: Collection[str] | None = None,
+        strict: bool = False,
+        max_cache_bytes: int | None = None,
+    ) -> None:
+        self.signature = signature
+        self._plan = read_plan(plan)
+        self._schedule = None if levels is None else Schedule.of(levels, level_unit)
+        self._level_unit: LevelUnit | None = level_unit
+        self._use = use
+        self._strict = strict
+        self._max_cache_bytes = max_cache_bytes
+        self._shelf = EngineShelf(engines)
+        self._weight_count = signature.weight_count
+        self._threads = threading.local()
+        self._check()
+
+    def __call__(self, *args: Tensor) -> Sequence[Tensor]:
+        """Runs one call: in the session that is open on this denoiser, else by what levels tell.
+
+        Args:
+            *args: all flat arguments, in the order of `signature.names`.
+
+        Returns:
+            The model's flat outputs.
+
+        Raises:
+            SessionError: where the call does not fit the session, or, if strict, the plan.
+        """
+        for session in active_sessions():
+            execution = session.bind(self, args[: self._weight_count])
+            if execution is not None:
+                return session.call(execution, args)
+        return self._bare.call(args)
+
+    def report(self) -> Report:
+        """What ran in this thread outside sessions, as JSON takes it."""
+        bare = self._bare
+        executions = [] if bare.execution is None else [bare.execution]
+        return report_of(
+            bare.counts.by_variant,
+            bare.events,
+            executions,
+            weights_bytes=self.signature.weights_bytes,
+        )
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan that calls of this thread outside sessions follow, None while there is none."""
+        execution = self._bare.execution
+        return None if execution is None else execution.plan
+
+    def start(self, session: Session) -> Execution:
+        """What carries out the session's plan on this denoiser."""
+        given = session.given_plan or self._plan
+        schedule = session.schedule or self._schedule
+        planned = given.steps if isinstance(given, Plan) else schedule and len(schedule.levels)
+        if None not in (session.steps, planned) and session.steps != planned:
+            raise SessionError(
+                f"session: steps is {session.steps}; the plan and levels that the denoiser was "
+                f"compiled with have {planned}."
+            )
+        return Execution(
+            PlanSource(
+                given, self.signature, schedule, self._use, self._max_cache_bytes, session.declared
+            ),
+            self._shelf,
+            session.counts,
+            session.events,
+            strict=self._strict,
+        )
+
+    def _source(self, schedule: Schedule | None) -> PlanSource:
+        return PlanSource(self._plan, self.signature, schedule, self._use, self._max_cache_bytes)
+
+    @property
+    def _bare(self) -> BareRuns:
+        if not hasattr(self._threads, "bare"):
+            schedule = self._schedule
+            if isinstance(self._plan, Plan):
+                schedule = Schedule(self._plan.levels, self._plan.level_unit)
+            self._threads.bare = BareRuns(
+                self.signature,
+                self._plan,
+                RunWatch(schedule, self._level_unit),
+                self._source,
+                self._shelf,
+                strict=self._strict,
+            )
+        bare: BareRuns = self._threads.bare
+        return bare
+
+    def _check(self) -> None:
+        """Refuses at once what no call could follow."""
+        if self._schedule is not None:
+            check_levels(self._schedule.levels, self._schedule.unit)
+        if self._use is not None:
+            reusable(self.signature.regions, self._use)
+        if isinstance(self._plan, Plan):
+            for stream in self._plan.streams:
+                self._source(self._schedule).open(stream)

@@ -1,0 +1,240 @@
+"""A session: one sampling run, in which the caller says which step of which stream comes next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar, Token
+from operator import index
+from types import TracebackType
+from typing import TYPE_CHECKING, SupportsIndex
+
+from torch import Tensor
+
+from .bindings import Bindings
+from .engine_shelf import CallCounts
+from .errors import OptionError, SessionError
+from .events import Events
+from .levels import LevelUnit
+from .plan import Plan
+from .plan_source import Schedule, read_plan
+from .report import Report, report_of
+
+if TYPE_CHECKING:
+    from .execution import Execution
+    from .runner import Runner
+
+# A new thread starts without sessions, so two threads never share one by accident.
+_ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("turbo4d_sessions", default=())
+
+
+def session(
+    fast: object,
+    steps: int | None = None,
+    levels: Sequence[float] | Tensor | None = None,
+    *,
+    level_unit: LevelUnit | None = None,
+    plan: str | os.PathLike[str] | Plan | None = None,
+    streams: Sequence[str] | Mapping[str, Collection[int]] | None = None,
+) -> Session:
+    """Opens a session on a compiled denoiser: `with turbo4d.session(fast, ...) as run:`.
+
+    Inside, `run.step(i)` stands before each call of `fast`, nothing waits for the device, and the
+    conditioning of a stream is taken to stay the same until step 0 or `run.new_conditioning()`.
+
+    Args:
+        fast: what torch.compile(..., backend="turbo4d") returned, called or not.
+        steps: how many there are; may be left out where levels or a plan tell.
+        levels: the noise level of each step, falling; a schedule's closing zero may stay.
+        level_unit: of the levels: "sigma", "c_noise" or "timestep"; inferred where left out.
+        plan: a preset's name, a plan or its file, instead of the one `fast` was compiled with.
+        streams: names of the streams, or per name the steps at which it runs; a preset takes any
+            name, at all steps, where nothing is declared.
+
+    Returns:
+        The session, to be entered with `with`.
+
+    Raises:
+        OptionError: where an option does not fit the others.
+        PlanError: where the plan's file holds none.
+    """
+    return Session(fast, steps, levels, level_unit=level_unit, plan=plan, streams=streams)
+
+
+def active_sessions() -> tuple[Session, ...]:
+    """The sessions of this context, the innermost first."""
+    return _ACTIVE.get()
+
+
+class Session:
+    """One sampling run; see `session`. Slots live and die with it."""
+
+    def __init__(
+        self,
+        fast: object,
+        steps: int | None,
+        levels: Sequence[float] | Tensor | None,
+        *,
+        level_unit: LevelUnit | None,
+        plan: str | os.PathLike[str] | Plan | None,
+        streams: Sequence[str] | Mapping[str, Collection[int]] | None,
+    ) -> None:
+        if not callable(fast):
+            raise OptionError(f"session: {type(fast).__name__} is no denoiser; it is not callable.")
+        self.given_plan = None if plan is None else read_plan(plan)
+        self.schedule = None if levels is None else Schedule.of(levels, level_unit, steps)
+        self.events, self.counts = Events(), CallCounts()
+        self.steps = self._count_steps(steps)
+        self._entered = False
+        self._found = False  # whether any denoiser of the session was called
+        self.declared = self._declare(streams)
+        self._token: Token[tuple[Session, ...]] | None = None
+        self._now: tuple[int, str] | None = None
+        self._done: dict[str, int] = {}  # per stream the last step that ran
+        self._ran = True  # whether the step that was said last was also run
+        self._bindings = Bindings(fast)
+
+    def _count_steps(self, steps: int | None) -> int | None:
+        known = {
+            "steps": steps,
+            "levels": len(self.schedule.levels) if self.schedule else None,
+            "plan": self.given_plan.steps if isinstance(self.given_plan, Plan) else None,
+        }
+        told = {name: count for name, count in known.items() if count is not None}
+        if len(set(told.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in told.items())
+            raise OptionError(f"session: the numbers of steps differ: {listed}.")
+        count = next(iter(told.values()), None)
+        if count is not None and count < 1:
+            raise OptionError(f"session: steps is {count}; wanted at least 1.")
+        return count
+
+    def _declare(
+        self, streams: Sequence[str] | Mapping[str, Collection[int]] | None
+    ) -> Mapping[str, Collection[int]] | None:
+        if streams is None:
+            return None
+        if isinstance(streams, Mapping):
+            return dict(streams)
+        if self.steps is None:
+            raise OptionError("session: streams are declared but no steps; give steps or levels.")
+        names = [streams] if isinstance(streams, str) else streams
+        return dict.fromkeys(names, range(self.steps))
+
+    def __enter__(self) -> Session:
+        if self._entered:
+            raise SessionError("session: it was entered before; open a new one for each run.")
+        self._entered = True
+        self._token = _ACTIVE.set((self, *_ACTIVE.get()))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _ACTIVE.reset(self._token)
+            self._token = None
+        self._bindings.close()
+        if error is None and self._now is not None and not self._found:
+            raise SessionError(
+                "session: run.step() was called but no engine ran; "
+                'is `fast` what torch.compile(..., backend="turbo4d") returned?'
+            )
+        self._note_idle()
+
+    def step(self, step: SupportsIndex, stream: str = "main") -> None:
+        """Says which step of which stream the next call is.
+
+        Args:
+            step: above the last one of the stream, or 0 to begin a new run of it.
+            stream: one independent sequence of steps: a guidance branch, a chunk, a direction.
+
+        Raises:
+            SessionError: where the step is out of order or beyond the last.
+            PlanError: where the plan has no such stream.
+        """
+        if self._token is None:
+            raise SessionError("run.step(): the session is not open; call it inside `with`.")
+        step = self._index(step)
+        if isinstance(self.given_plan, Plan):
+            self.given_plan.rows(stream)
+        if self.declared is not None and stream not in self.declared:
+            raise SessionError(
+                f"run.step({step}, stream={stream!r}): the session has streams "
+                f"{', '.join(map(repr, sorted(self.declared)))}."
+            )
+        last_step = self._done.get(stream)
+        if last_step is not None and 0 < step <= last_step:
+            raise SessionError(
+                f"run.step({step}): stream {stream!r} is at step {last_step}; wanted a later one, "
+                "or 0 to begin anew."
+            )
+        self._note_idle()
+        if step == 0 and last_step is not None:
+            del self._done[stream]
+            for execution in self._bindings.executions():
+                execution.begin(stream)
+        self._now, self._ran = (step, stream), False
+
+    def new_conditioning(self, stream: str | None = None) -> None:
+        """Says that the conditioning changed: what was cached under the old one is dropped.
+
+        Args:
+            stream: whose conditioning, None for all streams.
+        """
+        for execution in self._bindings.executions():
+            execution.drop(stream)
+
+    def report(self) -> Report:
+        """What ran, as JSON takes it."""
+        return report_of(
+            self.counts.by_variant,
+            self.events,
+            self._bindings.executions(),
+            weights_bytes=sum(r.signature.weights_bytes for r in self._bindings.runners()),
+        )
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan being carried out, None before the first call."""
+        return next((execution.plan for execution in self._bindings.executions()), None)
+
+    def bind(self, runner: Runner, weights: tuple[Tensor, ...]) -> Execution | None:
+        """What carries out this session's plan on a denoiser; None where it is not `fast`."""
+        return self._bindings.bind(runner, weights, self._start)
+
+    def call(self, execution: Execution, args: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Runs the step that was said last."""
+        if self._now is None:
+            raise SessionError("session: `fast` was called before run.step(); say the step first.")
+        step, stream = self._now
+        outputs = execution.run(stream, step, args)
+        self._done[stream], self._ran = step, True
+        return outputs
+
+    def _index(self, step: SupportsIndex) -> int:
+        """The step as an integer; a sampler's may be numpy's."""
+        wanted = range(self.steps) if self.steps is not None else None
+        try:
+            found = -1 if isinstance(step, bool) else index(step)
+        except TypeError:
+            found = -1
+        if found >= 0 and (wanted is None or found in wanted):
+            return found
+        last = "" if wanted is None else f" to {wanted[-1]}"
+        raise SessionError(f"run.step({step}): wanted an integer from 0{last}.")
+
+    def _start(self, runner: Runner) -> Execution:
+        self._found = True
+        return runner.start(self)
+
+    def _note_idle(self) -> None:
+        if self._now is not None and not self._ran:
+            step, stream = self._now
+            self._ran = True
+            self.events.add(
+                "idle-step", "the step was said but no engine ran.", step=step, stream=stream
+            )

@@ -1,0 +1,60 @@
+"""What tells one variant of a denoiser from another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+from .action import Action
+
+
+@dataclass(frozen=True)
+class VariantKey:
+    """The distinct graph for one row of a plan.
+
+    Args:
+        actions: (region, action), sorted by region, `compute` left out.
+        writes: sorted names of the regions whose slot this variant writes.
+        exact: whether the exact passes are on.
+    """
+
+    actions: tuple[tuple[str, Action], ...]
+    writes: tuple[str, ...]
+    exact: bool
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Sorted names of the regions whose slot this variant reads."""
+        return tuple(region for region, action in self.actions if action.reads)
+
+    @property
+    def name(self) -> str:
+        """Short and the same on every machine; different for the variants of one plan.
+
+        "compute", "core.reuse", "16chain.reuse+core.w"; where regions are counted instead of
+        named, a digest of the names follows: "compute+17w.3f2a".
+        """
+        parts: list[str] = []
+        by_action: dict[str, list[str]] = {}
+        for region, action in self.actions:
+            by_action.setdefault(str(action), []).append(region)
+        for action, regions in sorted(by_action.items()):
+            parts.append(f"{_count(regions)}.{action}")
+        named = [*by_action.values()]
+        if self.writes:
+            parts.append(f"{self.writes[0]}.w" if len(self.writes) == 1 else f"{len(self.writes)}w")
+            named.append([*self.writes])
+        if not self.actions:
+            parts.insert(0, "compute")
+        text = "+".join(parts)
+        if any(len(regions) > 1 for regions in named):
+            text += "." + hashlib.sha256(repr((self.actions, self.writes)).encode()).hexdigest()[:4]
+        return text
+
+
+def _count(regions: list[str]) -> str:
+    if len(regions) == 1:
+        return regions[0]
+    kinds = Counter(region.rsplit(".", 1)[-1] for region in regions)
+    return "+".join(f"{count}{kind}" for kind, count in sorted(kinds.items()))

@@ -1,0 +1,97 @@
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turbo4d.runtime.errors import PlanError
+from turbo4d.runtime.levels import check_levels, infer_unit, to_sigma, without_end
+
+FALLING = st.lists(st.floats(1e-3, 999), min_size=1, unique=True).map(
+    lambda levels: sorted(levels, reverse=True)
+)
+
+
+@given(FALLING, st.sampled_from(["sigma", "c_noise", "timestep"]))
+def test_falling_levels_pass_in_every_unit(levels, unit):
+    check_levels(levels, unit)
+
+
+@pytest.mark.parametrize(
+    ("levels", "unit", "text"),
+    [
+        ([], "sigma", "levels: there are none; wanted the noise level of each step."),
+        (
+            [1.0],
+            "snr",
+            "levels: unit 'snr' is unknown; there are c_noise, sigma, timestep.",
+        ),
+        (
+            [3.0, 1.0, 2.0],
+            "sigma",
+            "levels: step 2 has 2 after 1; noise levels must fall from step to step.",
+        ),
+        (
+            [3.0, 3.0],
+            "sigma",
+            "levels: step 1 has 3 after 3; noise levels must fall from step to step.",
+        ),
+        ([3.0, 0.0], "sigma", "levels: step 1 has 0, which is no sigma that a model is fed."),
+        ([math.nan], "sigma", "levels: step 0 has nan, which is no sigma that a model is fed."),
+        ([math.inf], "c_noise", "levels: step 0 has inf, which is no c_noise that a model is fed."),
+        ([1001], "timestep", "levels: step 0 has 1001, which is no timestep that a model is fed."),
+    ],
+)
+def test_other_levels_are_refused(levels, unit, text):
+    with pytest.raises(PlanError, match=f"^{re.escape(text)}$"):
+        check_levels(levels, unit)
+
+
+def test_the_last_timestep_may_be_zero():
+    check_levels([999, 500, 0], "timestep")
+
+
+@pytest.mark.parametrize(
+    ("levels", "steps", "fed"),
+    [
+        ([2.0, 1.0, 0.0], None, (2.0, 1.0)),
+        ([2.0, 1.0, 0.0], 2, (2.0, 1.0)),
+        ([999.0, 500.0, 0.0], 3, (999.0, 500.0, 0.0)),
+        ([2.0, 1.0], 2, (2.0, 1.0)),
+        ([0.0], None, (0.0,)),
+    ],
+)
+def test_a_closing_zero_is_no_step(levels, steps, fed):
+    assert without_end(levels, steps) == fed
+
+
+@pytest.mark.parametrize(
+    ("levels", "unit"),
+    [
+        ([1.6, 0.2, -1.5], "c_noise"),
+        ([999, 500, 1], "timestep"),
+        ([700.0, 2.0, 0.002], "sigma"),
+        ([1000.5, 1.0], "sigma"),
+        ([14.6, 0.03], "sigma"),
+    ],
+)
+def test_the_unit_is_inferred(levels, unit):
+    assert infer_unit(levels) == unit
+
+
+@given(st.floats(1e-3, 1e3))
+def test_c_noise_is_a_quarter_of_the_logarithm(sigma):
+    assert to_sigma(math.log(sigma) / 4, "c_noise") == pytest.approx(sigma)
+    assert to_sigma(sigma, "sigma") == sigma
+
+
+def test_timesteps_follow_the_schedule_of_stable_diffusion():
+    # The end points that every EDM-style sampler for Stable Diffusion quotes.
+    assert to_sigma(999, "timestep") == pytest.approx(14.6146, rel=1e-4)
+    assert to_sigma(0, "timestep") == pytest.approx(0.0292, rel=1e-2)
+    assert to_sigma(1000, "timestep") == to_sigma(999, "timestep")
+
+
+@given(st.floats(0, 998), st.floats(0.01, 1))
+def test_timesteps_keep_their_order(step, more):
+    assert to_sigma(step + more, "timestep") > to_sigma(step, "timestep")

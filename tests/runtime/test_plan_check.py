@@ -1,0 +1,237 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turbo4d.runtime.action import COMPUTE, Action
+from turbo4d.runtime.errors import PlanError
+from turbo4d.runtime.plan import Plan, RegionInfo, VariantKey
+from turbo4d.runtime.plan_check import PlanCheck
+
+from tests.runtime.fake import GEOMETRY, REGIONS, SLOT_BYTES, plan_of
+
+# Two levels deep, with a region that no other holds, and slots of different sizes.
+TREE = (
+    RegionInfo("core", "core", None, residual=False, slot_bytes=1000, flops=1),
+    RegionInfo("a.chain", "chain", "core", residual=True, slot_bytes=100, flops=1),
+    RegionInfo("a.chain.camera", "block", "a.chain", residual=True, slot_bytes=10, flops=1),
+    RegionInfo("b.chain", "chain", "core", residual=True, slot_bytes=200, flops=1),
+    RegionInfo("lone.chain", "chain", None, residual=True, slot_bytes=1, flops=1),
+)
+PARENT = {region.name: region.parent for region in TREE}
+REUSE = {"core": "reuse"}
+
+
+def holders(name: str) -> list[str]:
+    found, outer = [], PARENT[name]
+    while outer is not None:
+        found.append(outer)
+        outer = PARENT[outer]
+    return found
+
+
+class Illegal(Exception):
+    pass
+
+
+def interpret(rows, max_age: int) -> tuple[list[set[str]], int]:
+    """Carries a stream out naively: writes everything everywhere, then looks who was read.
+
+    Returns what each step had to write and the bytes held at most.
+    """
+    written: dict[str, list[int]] = {name: [] for name in PARENT}
+    reads: list[tuple[list[int], int, str]] = []  # the steps read from, the reader, the region
+    for step, row in enumerate(rows):
+        if row is None:
+            continue
+        executed = {n for n in PARENT if not any(h in row for h in holders(n))}
+        for name, action in row.items():
+            past = written[name]
+            too_few = len(past) <= action.order or step - past[-1] > max_age
+            bypassed_core = action.kind == "bypass" and name == "core"
+            if name not in executed or bypassed_core or (action.reads and too_few):
+                raise Illegal
+            if action.reads:
+                reads.append((past[-1 - action.order :], step, name))
+        for name in executed - {*row}:
+            written[name].append(step)
+    needed = [{n for sources, _, n in reads if step in sources} for step in range(len(rows))]
+    sizes = {
+        r.name: r.slot_bytes * max((len(s) for s, _, n in reads if n == r.name), default=0)
+        for r in TREE
+    }
+    held = [{n for s, last, n in reads if s[0] <= step <= last} for step in range(len(rows))]
+    return needed, max(sum(sizes[n] for n in names) for names in held)
+
+
+def plan(rows, max_age) -> Plan:
+    levels = tuple(float(len(rows) - step) for step in range(len(rows)))
+    return Plan(
+        "p", "abc", GEOMETRY, levels, "sigma", {"main": tuple(rows)}, max_age, max_variants=99
+    )
+
+
+ANY_ACTION = st.sampled_from(["reuse", "reuse", "bypass", "prune(0.5)", "reuse(1)"])
+ANY_ROW = st.none() | st.dictionaries(
+    st.sampled_from(sorted(PARENT)), ANY_ACTION.map(Action.parse), max_size=2
+)
+
+
+@given(st.lists(ANY_ROW, min_size=1, max_size=8), st.integers(0, 4))
+def test_it_agrees_with_a_naive_interpreter(rows, max_age):
+    candidate = plan(rows, max_age)
+    try:
+        writes, peak_bytes = interpret(candidate.streams["main"], max_age)
+    except Illegal:
+        with pytest.raises(PlanError):
+            candidate.check(TREE)
+        return
+    proof = candidate.check(TREE)
+    assert proof.peak_bytes == peak_bytes
+    assert [key and set(key.writes) for key in proof.keys["main"]] == [
+        None if row is None else names for row, names in zip(rows, writes, strict=True)
+    ]
+    assert set(proof.slots) == {name for names in writes for name in names}
+
+
+def keys_of(proof: PlanCheck) -> list[VariantKey]:
+    """Of the main stream of a plan that runs it at every step."""
+    keys = [key for key in proof.keys["main"] if key is not None]
+    assert len(keys) == len(proof.keys["main"])
+    return keys
+
+
+@st.composite
+def legal_rows(draw, max_age: int):
+    rows: list[dict[str, Action]] = []
+    last: dict[str, int] = {}
+    for step in range(draw(st.integers(1, 12))):
+        row: dict[str, Action] = {}
+        for region in TREE:
+            name = region.name
+            if any(holder in row for holder in holders(name)):
+                continue
+            choices = ["compute"]
+            if name in last and step - last[name] <= max_age:
+                choices += ["reuse", "prune(0.25)"]
+            if region.residual:
+                choices.append("bypass")
+            action = Action.parse(draw(st.sampled_from(choices)))
+            if action == COMPUTE:
+                last[name] = step
+            else:
+                row[name] = action
+        rows.append(row)
+    return rows
+
+
+@given(st.data(), st.integers(0, 4))
+def test_every_legal_plan_passes_and_its_variants_carry_it_out(data, max_age):
+    rows = data.draw(legal_rows(max_age))
+    proof = plan(rows, max_age).check(TREE)
+    held: dict[str, int] = {}
+    for step, live in enumerate(proof.live["main"]):
+        key = keys_of(proof)[step]
+        assert all(step - held[name] <= max_age for name in key.reads)
+        held.update(dict.fromkeys(key.writes, step))
+        held = {name: at for name, at in held.items() if name in live}
+    assert not held
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "text"),
+    [
+        (
+            [REUSE],
+            {},
+            "plan 'p', stream 'main', step 0, region 'core': its slot is read before it is "
+            "written; compute the region first.",
+        ),
+        (
+            [{}, {"down.chain": "reuse(1)"}],
+            {},
+            "plan 'p', stream 'main', step 1, region 'down.chain': its slot is read before it is "
+            "written; compute the region 2 times first.",
+        ),
+        (
+            [{"down.chain": "bypass"}, {"down.chain": "reuse"}],
+            {},
+            "plan 'p', stream 'main', step 1, region 'down.chain': its slot is read before it is "
+            "written; compute the region first.",
+        ),
+        # Inside a region that is reused nothing is computed, so nothing is written.
+        (
+            [{}, REUSE, REUSE, {"up.chain": "reuse"}],
+            {"max_age": 2},
+            "plan 'p', stream 'main', step 3, region 'up.chain': its slot is 3 steps old; the plan "
+            "allows 2. Refresh at step 2 or raise max_age.",
+        ),
+        (
+            [{}, {"core": "reuse", "up.chain": "reuse"}],
+            {},
+            "plan 'p', stream 'main', step 1, region 'up.chain': reuse inside 'core', which is "
+            "reuse; name the outer region alone.",
+        ),
+        (
+            [{"core": "bypass"}],
+            {},
+            "plan 'p', stream 'main', step 0, region 'core': bypass of a region that adds nothing "
+            "to its entry; only a residual region can be left out.",
+        ),
+        (
+            [{"mid.camera": "reuse"}],
+            {},
+            "region 'mid.camera' is unknown to this model; it has 3 regions: 'core', 'down.chain', "
+            "'up.chain'.",
+        ),
+        (
+            [{}, REUSE],
+            {"max_variants": 1},
+            "plan 'p': it needs 2 variants and allows 1; raise max_variants or let more steps "
+            "share their actions.",
+        ),
+        (
+            [{}, REUSE],
+            {"max_cache_bytes": 23},
+            "plan 'p': its slots hold up to 24 bytes and max_cache_bytes allows 23; raise it or "
+            "reuse fewer regions.",
+        ),
+    ],
+)
+def test_each_violation_is_named(rows, fields, text):
+    with pytest.raises(PlanError) as caught:
+        plan_of(*rows, **fields).check(REGIONS)
+    assert str(caught.value) == text
+
+
+def test_an_unknown_region_lists_some_of_the_known():
+    blocks = [RegionInfo(f"mid.{n:02}", "block", None, True, 1, 1) for n in range(48)]
+    with pytest.raises(PlanError) as caught:
+        plan_of({"mid.camera": "bypass"}).check(blocks)
+    assert str(caught.value) == (
+        "region 'mid.camera' is unknown to this model; it has 48 blocks: 'mid.00', 'mid.01', "
+        "'mid.02', 'mid.03', 'mid.04', 'mid.05', 'mid.06', 'mid.07', ..."
+    )
+
+
+def test_streams_are_proven_apart_and_their_peaks_add_up():
+    rows = {"even": [{}, None, REUSE, None], "odd": [None, {}, None, REUSE]}
+    proof = plan_of(streams=rows).check(REGIONS)
+    assert proof.peak_bytes == 2 * SLOT_BYTES
+    assert [key.name for key in proof.variants] == ["compute+core.w", "core.reuse"]
+    with pytest.raises(PlanError, match="stream 'odd', step 1, region 'core': its slot is read"):
+        plan_of(streams={"even": [{}, {}], "odd": [None, REUSE]}).check(REGIONS)
+
+
+def test_a_step_whose_chains_are_reused_can_write_the_core():
+    proof = plan_of({}, {"down.chain": "reuse", "up.chain": "reuse"}, REUSE).check(REGIONS)
+    assert [key.writes for key in keys_of(proof)] == [("down.chain", "up.chain"), ("core",), ()]
+    assert proof.skipped_flops["main"] == (0, 70, 100)
+
+
+def test_writes_and_variant_of_one_step():
+    plan = plan_of({}, REUSE, None)
+    assert plan.writes("main", 0, REGIONS) == ("core",)
+    assert plan.variant("main", 1, REGIONS).name == "core.reuse"
+    with pytest.raises(PlanError, match=r"^plan 'p': stream 'main' does not run at step 2\.$"):
+        plan.variant("main", 2, REGIONS)
+    with pytest.raises(PlanError, match=r"^plan 'p': stream 'b' is unknown; it has 'main'\.$"):
+        plan.variant("b", 0, REGIONS)

@@ -1,0 +1,169 @@
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turbo4d.runtime.errors import PlanError
+from turbo4d.runtime.geometry import Geometry
+from turbo4d.runtime.plan import Plan
+
+from tests.runtime.fake import plan_of
+from tests.runtime.test_action import ACTIONS
+
+NAMES = st.text(min_size=1, max_size=8)
+SIZES = st.integers(1, 10**6)
+
+
+@st.composite
+def plans(draw) -> Plan:
+    levels = sorted(draw(st.sets(st.floats(1e-3, 1e4), min_size=1, max_size=5)), reverse=True)
+    rows = st.none() | st.dictionaries(NAMES, ACTIONS, max_size=3)
+    streams = st.lists(rows, min_size=len(levels), max_size=len(levels)).map(tuple)
+    return Plan(
+        name=draw(NAMES),
+        model=draw(NAMES),
+        geometry=Geometry(*(draw(SIZES) for _ in range(5))),
+        levels=tuple(levels),
+        level_unit="sigma",
+        streams=draw(st.dictionaries(NAMES, streams, min_size=1, max_size=3)),
+        max_age=draw(st.integers(0, 9)),
+        max_variants=draw(SIZES),
+        max_cache_bytes=draw(st.none() | SIZES),
+        error_budget_db=draw(st.none() | st.floats(0, 100)),
+        exact=draw(st.booleans()),
+    )
+
+
+@given(plans())
+def test_text_round_trips(plan):
+    assert Plan.from_json(plan.to_json()) == plan
+    assert Plan.from_json(plan.to_json()).to_json() == plan.to_json()
+
+
+def test_the_file_is_as_documented(tmp_path):
+    plan = plan_of({}, {"core": "reuse"}, None)
+    plan.save(tmp_path / "plan.json")
+    assert json.loads((tmp_path / "plan.json").read_text()) == {
+        "schema_version": 1,
+        "name": "p",
+        "model": "abc",
+        "geometry": {"batch": 2, "views": 4, "frames": 3, "height": 8, "width": 8},
+        "levels": [700.0, 500.0, 300.0],
+        "level_unit": "sigma",
+        "streams": {"main": [{}, {"core": "reuse"}, None]},
+        "max_age": 4,
+        "max_variants": 8,
+        "max_cache_bytes": None,
+        "error_budget_db": None,
+        "exact": True,
+    }
+    assert Plan.load(tmp_path / "plan.json") == plan
+
+
+def test_compute_said_aloud_is_compute():
+    assert plan_of({"core": "compute"}) == plan_of({})
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "plan.json"
+    plan_of({}).save(path)
+    before = path.read_text()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        plan_of({}, {}).save(path)
+    assert path.read_text() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["plan.json"]
+
+
+def changed(**fields) -> str:
+    return json.dumps({**json.loads(plan_of({}, {"core": "reuse"}).to_json()), **fields})
+
+
+WITHOUT = {k: v for k, v in json.loads(plan_of({}).to_json()).items() if k != "max_age"}
+FIELDS = (
+    "error_budget_db, exact, geometry, level_unit, levels, max_age, max_cache_bytes, max_variants, "
+    "model, name, schema_version, streams"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "plan file: line 1 is no JSON: Expecting property name enclosed in double quotes."),
+        ("[]", "plan file: it holds a list; wanted an object."),
+        ('{"a": NaN}', "plan file: NaN is no JSON number; wanted a finite one."),
+        ('{"a": 1, "a": 2}', "plan file: 'a' stands twice in one object; keep one."),
+        (
+            changed(schema_version=2),
+            "plan file: schema_version is 2; this turbo4d reads 1. "
+            "Make the plan anew with this version.",
+        ),
+        (
+            "{}",
+            "plan file: schema_version is None; this turbo4d reads 1. Make the plan anew "
+            "with this version.",
+        ),
+        (
+            changed(schema_version=True),
+            "plan file: field 'schema_version' is true; wanted an integer.",
+        ),
+        (changed(speed=9), f"plan file: field 'speed' is unknown; there are {FIELDS}."),
+        (json.dumps(WITHOUT), "plan file: field 'max_age' is missing; give it."),
+        (changed(max_age="4"), "plan file: field 'max_age' is \"4\"; wanted an integer."),
+        (changed(max_age=True), "plan file: field 'max_age' is true; wanted an integer."),
+        (changed(exact=1), "plan file: field 'exact' is 1; wanted true or false."),
+        (
+            changed(geometry={}),
+            "plan file: geometry: got nothing; wanted batch, frames, height, views, width.",
+        ),
+        (changed(levels=[2, "1"]), 'plan file: level 1 is "1"; wanted a number.'),
+        (changed(streams={"a": {}}), "plan file: stream 'a' is {}; wanted a list of rows."),
+        (
+            changed(streams={"a": [{}, 1]}),
+            "plan file: stream 'a', step 1 is 1; wanted an object of actions or null.",
+        ),
+        (
+            changed(streams={"a": [{}, {"core": 1}]}),
+            "plan file: stream 'a', step 1, region 'core' is 1; wanted an action.",
+        ),
+        (
+            changed(streams={"a": [{}, {"core": "skip"}]}),
+            "plan file: stream 'a', step 1, region 'core': action: 'skip' is unknown; there are "
+            "bypass, compute, prune(KEEP), reuse, reuse(ORDER).",
+        ),
+        (
+            changed(streams={"a": [{}]}),
+            "plan: stream 'a' has 1 rows; wanted one for each of the 2 levels.",
+        ),
+        (changed(streams={}), "plan: it has no stream; wanted at least one, such as 'main'."),
+        (
+            changed(max_variants=0),
+            "plan: max_age is 4 and max_variants 0; wanted at least 0 and 1.",
+        ),
+        (
+            changed(levels=[1, 2]),
+            "levels: step 1 has 2 after 1; noise levels must fall from step to step.",
+        ),
+        (
+            changed(level_unit="snr"),
+            "levels: unit 'snr' is unknown; there are c_noise, sigma, timestep.",
+        ),
+    ],
+)
+def test_other_texts_are_refused(text, message):
+    with pytest.raises(PlanError) as caught:
+        Plan.from_json(text)
+    assert str(caught.value) == message
+
+
+def test_an_error_names_the_file(tmp_path):
+    (tmp_path / "plan.json").write_text("[]")
+    text = f"{tmp_path / 'plan.json'}: plan file: it holds a list; wanted an object."
+    with pytest.raises(PlanError, match=f"^{re.escape(text)}$"):
+        Plan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_of_another_schema_version_is_refused():
+    with pytest.raises(PlanError, match=r"^plan: schema version 2; this turbo4d reads 1\. "):
+        plan_of({}, schema_version=2)

@@ -1,0 +1,193 @@
+import math
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turbo4d.runtime import policy
+from turbo4d.runtime.errors import OptionError, PlanError
+from turbo4d.runtime.plan import RegionInfo
+from turbo4d.runtime.policy import DRIFT, PRESETS, THRESHOLDS, Thresholds, drift, resolve
+
+from tests.runtime.fake import GEOMETRY, REGIONS, SIGMAS
+
+# SV4D's own schedule of 20 steps.
+SV4D = [
+    *(700, 510.4, 366.6, 259.0, 179.7, 122.2, 81.26, 52.68, 33.19, 20.24),
+    *(11.89, 6.68, 3.57, 1.79, 0.833, 0.353, 0.132, 0.042, 0.011, 0.002),
+]
+SIGMA = st.floats(1e-3, 1e3)
+SCHEDULES = st.lists(SIGMA, min_size=1, max_size=30, unique=True).map(
+    lambda levels: sorted(levels, reverse=True)
+)
+SMALL = st.floats(0, 2)
+
+
+def plan(preset, levels=SV4D, **options):
+    fields = {"model": "abc", "geometry": GEOMETRY, "regions": REGIONS, **options}
+    return resolve(preset, levels=levels, **fields)
+
+
+def spent_flops(thresholds: Thresholds, levels) -> int:
+    with patch.dict(THRESHOLDS, balanced=thresholds):
+        proof = plan("balanced", levels).check(REGIONS)
+    return sum(100 - skipped for skipped in proof.skipped_flops["main"])
+
+
+def full_steps(made) -> int:
+    return sum(row == {} for row in made.streams["main"])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@given(levels=SCHEDULES)
+def test_every_preset_gives_a_legal_plan_that_computes_first(preset, levels):
+    made = plan(preset, levels)
+    assert made.streams["main"][0] == {}
+    assert len(made.check(REGIONS).variants) <= made.max_variants
+
+
+@pytest.mark.parametrize(("preset", "exact"), [("none", False), ("exact", True)])
+def test_presets_that_compute_everything(preset, exact):
+    proof = plan(preset).check(REGIONS)
+    (key,) = proof.variants
+    assert (key.name, key.exact, proof.peak_bytes) == ("compute", exact, 0)
+
+
+def test_each_preset_spends_less_than_the_one_before():
+    spent = [sum(plan(p).check(REGIONS).skipped_flops["main"]) for p in PRESETS]
+    assert spent == sorted(spent)
+    assert spent[1] == 0
+    assert spent[2] < spent[3] < spent[4]
+
+
+@given(SCHEDULES, SMALL, SMALL, st.floats(0, 1))
+def test_a_larger_core_threshold_never_spends_more(levels, chain, low, more):
+    thresholds = [Thresholds({"core": tau, "chain": chain}, 9) for tau in (low, low + more)]
+    if low + more <= chain:  # beyond it, the core takes over the chain's whole range
+        assert spent_flops(thresholds[1], levels) <= spent_flops(thresholds[0], levels)
+
+
+@given(SCHEDULES, SMALL, st.floats(0, 1), st.integers(1, 9))
+def test_larger_thresholds_or_ages_never_compute_more_steps(levels, low, more, age):
+    made = []
+    for tau, max_age in [(low, age), (low + more, age), (low + more, age + 1)]:
+        with patch.dict(THRESHOLDS, balanced=Thresholds({"chain": tau, "core": tau / 2}, max_age)):
+            made.append(plan("balanced", levels))
+    counts = [full_steps(each) for each in made]
+    assert counts == sorted(counts, reverse=True)
+
+
+@given(SIGMA, SIGMA, SIGMA)
+def test_drift_is_additive_and_positive(one, two, three):
+    high, middle, low = sorted([one, two, three], reverse=True)
+    whole = drift(high, middle) + drift(middle, low)
+    assert drift(high, low) == pytest.approx(whole, abs=1e-9)
+    assert drift(high, low) >= 0
+
+
+@given(SIGMA, SIGMA)
+def test_drift_is_the_integral_of_the_table(one, two):
+    high, low = max(one, two), min(one, two)
+    start, stop, count = math.log(low), math.log(high), 500
+    width = (stop - start) / count
+
+    def density(at):
+        points = [DRIFT[0], *[p for p in DRIFT if p[0] <= at][-1:]]
+        left, right = points[-1], next((p for p in DRIFT if p[0] > at), DRIFT[-1])
+        if at <= DRIFT[0][0] or left == right:
+            return left[1]
+        return left[1] + (right[1] - left[1]) * (at - left[0]) / (right[0] - left[0])
+
+    riemann = sum(density(start + (n + 0.5) * width) * width for n in range(count))
+    assert drift(high, low) == pytest.approx(riemann, rel=1e-2, abs=1e-4)
+
+
+def test_the_table_rises_and_is_positive():
+    points = [at for at, _ in DRIFT]
+    assert points == sorted(set(points))
+    assert all(density > 0 for _, density in DRIFT)
+
+
+def reused(made) -> set[str]:
+    return {name for row in made.streams["main"] for name in row}
+
+
+def test_use_restricts_the_kinds():
+    assert reused(plan("fast", use=("chain",))) == {"down.chain", "up.chain"}
+    assert reused(plan("fast", use=("core",))) == {"core"}
+    assert reused(plan("fast")) == {"core", "down.chain", "up.chain"}
+
+
+def test_a_model_without_a_core_reuses_its_chains():
+    chains = tuple(
+        RegionInfo(r.name, "chain", None, residual=True, slot_bytes=1, flops=1) for r in REGIONS[1:]
+    )
+    assert reused(plan("fast", regions=chains)) == {"down.chain", "up.chain"}
+
+
+def test_of_nested_levels_the_outermost_is_reused():
+    levels = [
+        RegionInfo("core", "core", None, False, 1, 1),
+        RegionInfo("level.1", "level", "core", False, 1, 1),
+        RegionInfo("x.chain", "chain", "level.1", True, 1, 1),
+        RegionInfo("level.2", "level", "x.chain", False, 1, 1),
+    ]
+    assert reused(plan("fast", regions=levels, use=("level",))) == {"level.1"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "text"),
+    [
+        (
+            "fats",
+            {},
+            "preset 'fats' is unknown; there are balanced, exact, fast, none, quality.",
+        ),
+        (
+            "fast",
+            {"use": ("stage",)},
+            "kind 'stage' is unknown; there are block, chain, core, level.",
+        ),
+        (
+            "fast",
+            {"use": ("level",)},
+            "kind 'level': the model has no such region; it has chain, core.",
+        ),
+        (
+            "fast",
+            {"regions": ()},
+            "preset: the model has no region of kind chain, core; it has none at all. "
+            "Use plan 'exact' or other kinds.",
+        ),
+    ],
+)
+def test_what_matches_nothing_is_refused(preset, options, text):
+    with pytest.raises(OptionError) as caught:
+        plan(preset, **options)
+    assert str(caught.value) == text
+
+
+def test_levels_that_do_not_fall_are_refused():
+    with pytest.raises(PlanError, match=r"^levels: step 1 has 2 after 1; "):
+        plan("fast", [1.0, 2.0])
+
+
+def test_levels_come_in_any_unit():
+    c_noise = [math.log(sigma) / 4 for sigma in SV4D]
+    assert plan("fast", c_noise).streams == plan("fast").streams
+    assert plan("fast", c_noise).level_unit == "c_noise"
+    assert plan("fast", [*SV4D, 0.0]) == plan("fast")
+
+
+def test_a_stream_is_planned_for_the_steps_at_which_it_runs():
+    made = plan("fast", SIGMAS, streams={"even": range(0, 8, 2), "odd": range(1, 8, 2)})
+    made.check(REGIONS)
+    for first, rows in enumerate((made.streams["even"], made.streams["odd"])):
+        assert [row is not None for row in rows] == [n % 2 == first for n in range(8)]
+        assert rows[first] == {}
+        assert any(rows[first::2])
+
+
+def test_the_thresholds_name_known_kinds():
+    kinds = {kind for thresholds in THRESHOLDS.values() for kind in thresholds.drift}
+    assert kinds <= set(policy.KINDS)
