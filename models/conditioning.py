@@ -1,12 +1,11 @@
-"""From the latents of the input images to what the denoiser is told, with the roles SV4D gives its inputs.
+"""From the latents of the input images to what the denoiser is told, with SV4D's roles.
 
-| key         | what it holds for the nano model                                  | shape            |
-|-------------|-------------------------------------------------------------------|------------------|
-| `concat`    | frame t seen from view 0, repeated over the views                 | (b t v) 4 h w    |
-| `cond_view` | every view at frame 0                                             | (b v) 4 h w      |
-| `cond_motion` | every frame from view 0 (no UNet of the family reads it)        | (b t) 4 h w      |
-| `crossattn` | frame t from view 0, average-pooled to 4 x 4 and flattened: stands in for SV4D's CLIP embedding | b t 64 |
-| `vector`    | sinusoids of the conditioning noise (64), polar (96), azimuth (96) | (b t v) 256     |
+`concat` (b t v) 4 h w: frame t seen from view 0, repeated over the views.
+`cond_view` (b v) 4 h w: every view at frame 0.
+`cond_motion` (b t) 4 h w: every frame from view 0; no network of the family reads it.
+`crossattn` b t 64: frame t from view 0, average-pooled to 4 x 4 and flattened. It stands in for
+SV4D's CLIP embedding.
+`vector` (b t v) 256: sinusoids of the conditioning noise (64), polar (96) and azimuth (96).
 
 The unconditional branch is the same with everything zeroed but the two angles.
 """
@@ -25,7 +24,7 @@ Conditioning = dict[str, Tensor]
 
 
 def sinusoid(values: Tensor, channels: int, max_period: float = 10000.0) -> Tensor:
-    """Sinusoids [..., channels] of `values` [...]: cosines, then sines, periods up to `max_period` * 2 pi."""
+    """Cosines, then sines, [..., channels] of `values` [...], as the UNet's time embedding."""
     half = channels // 2
     steps = torch.arange(half, dtype=values.dtype, device=values.device)
     angles = values[..., None] * torch.exp(-math.log(max_period) * steps / half)
@@ -52,9 +51,15 @@ def build_conditioning(
     batch, count = frames.shape[:2]
     views = reference_views.shape[1]
     if reference_views.shape[0] != batch:
-        raise ValueError(f"conditioning: {batch} input videos but {reference_views.shape[0]} sets of reference views; give one set per video")
+        raise ValueError(
+            f"conditioning: {batch} input videos but {reference_views.shape[0]} sets of reference "
+            "views; give one set per video."
+        )
     if polar_rad.shape != (views,) or azimuth_rad.shape != (views,):
-        raise ValueError(f"conditioning: {views} views but angles of shape {tuple(polar_rad.shape)} and {tuple(azimuth_rad.shape)}; give one angle per view")
+        raise ValueError(
+            f"conditioning: {views} views but angles of shape {tuple(polar_rad.shape)} and "
+            f"{tuple(azimuth_rad.shape)}; give one angle per view."
+        )
     angles = torch.cat(
         [
             sinusoid(polar_rad.to(frames), VECTOR_CHANNELS[1]),
@@ -62,7 +67,9 @@ def build_conditioning(
         ],
         -1,
     ).repeat(batch * count, 1)
-    noise = sinusoid(frames.new_full((1,), COND_AUG), VECTOR_CHANNELS[0]).expand(angles.shape[0], -1)
+    noise = sinusoid(frames.new_full((1,), COND_AUG), VECTOR_CHANNELS[0]).expand(
+        angles.shape[0], -1
+    )
     pooled = F.adaptive_avg_pool2d(frames.flatten(0, 1), CONTEXT_GRID)
     c = {
         "crossattn": pooled.reshape(batch, count, -1),

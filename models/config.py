@@ -207,7 +207,7 @@ _NAMED: Mapping[str, Mapping[str, Any]] = {
     "sv4d2": {**_SV4D2, "use_3d_attention": True, "frames": 12, "views": 4},
     "sv4d2_8views": {**_SV4D2, "frames": 5, "views": 8},
     "nano": {
-        "model_channels": 64, "channel_mult": (1, 1, 1), "num_res_blocks": 1,
+        "model_channels": 32, "channel_mult": (1, 2, 4), "num_res_blocks": 1,
         "attention_resolutions": (2, 1), "num_head_channels": 32, "context_dim": 64,
         "adm_in_channels": 256, "frames": 5, "views": 4, "latent_size": 16,
     },

@@ -1,7 +1,8 @@
 """The one category of object in our scenes: an articulated creature of six ellipsoids.
 
-Torso, head, two arms, two legs. A scene fixes proportions, colours and the amplitudes and phases of a cyclic motion:
-the creature hops, squashes and stretches, turns a little, nods, waves each arm and swings its legs.
+Torso, head, two arms, two legs. A scene fixes proportions, colours and the amplitudes and phases of
+a cyclic motion: the creature hops, squashes and stretches, turns a little, nods, waves each arm and
+swings its legs.
 Every motion has a period of exactly `frames` frames, so an animation loops.
 """
 
@@ -11,12 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 
 PARTS = ("torso", "head", "arm_left", "arm_right", "leg_left", "leg_right")
-COLOURS = ("torso_top", "torso_bottom", "belly", "head", "face", "cap", "arm", "hand", "leg", "boot")
+COLOURS = (
+    "torso_top",
+    "torso_bottom",
+    "belly",
+    "head",
+    "face",
+    "cap",
+    "arm",
+    "hand",
+    "leg",
+    "boot",
+)
 
 
 @dataclass(frozen=True)
 class Creature:
-    """What a scene seed fixes, in scene units (the image spans -1 to 1) and radians; colours are RGB in [0, 1]."""
+    """What a seed fixes, in radians and scene units (the image spans -1 to 1); RGB in [0, 1]."""
 
     torso: np.ndarray  # semi-axes x, y, z
     head: np.ndarray  # semi-axes x, y, z
@@ -35,7 +47,7 @@ class Creature:
 
 
 def _palette(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Ten saturated colours, hues spread over the circle, so that neighbouring parts never share one."""
+    """Ten saturated colours, hues spread over the circle: neighbouring parts never share one."""
     count = len(COLOURS)
     hues = (rng.permutation(count) + rng.uniform(-0.25, 0.25, count)) / count + rng.uniform()
     value = rng.uniform(0.65, 1.0, count)
@@ -62,7 +74,10 @@ def draw_creature(rng: np.random.Generator) -> Creature:
         swing=rng.uniform(math.radians(10.0), math.radians(35.0)),
         arm_centre=rng.uniform(math.radians(-25.0), math.radians(15.0), 2),
         arm_amplitude=rng.uniform(math.radians(35.0), math.radians(60.0), 2),
-        phases={name: rng.uniform(0.0, 2.0 * math.pi) for name in ("hop", "yaw", "nod", "swing", "left", "right")},
+        phases={
+            name: rng.uniform(0.0, 2.0 * math.pi)
+            for name in ("hop", "yaw", "nod", "swing", "left", "right")
+        },
     )
 
 
@@ -85,8 +100,8 @@ def pose(creature: Creature, frames: int) -> tuple[np.ndarray, np.ndarray]:
         frames: F; one motion period.
 
     Returns:
-        centres [F, 6, 3] and axes [F, 6, 3, 3]: world = centre + axes @ local, with local on the unit sphere.
-        World y is up, the creature faces +z (the camera of view 0).
+        centres [F, 6, 3] and axes [F, 6, 3, 3]: world = centre + axes @ local, local on
+        the unit sphere. World y is up, the creature faces +z (the camera of view 0).
     """
     c = creature
     clock = 2.0 * math.pi * np.arange(frames) / frames
@@ -109,17 +124,23 @@ def pose(creature: Creature, frames: int) -> tuple[np.ndarray, np.ndarray]:
     for part, side, name in ((2, 1.0, "left"), (3, -1.0, "right")):
         index = 0 if side > 0 else 1
         angle = c.arm_centre[index] + c.arm_amplitude[index] * wave[name]
-        turn = _rotation(2, side * (angle + math.pi / 2))  # local -y points along the arm, to the hand
+        turn = _rotation(
+            2, side * (angle + math.pi / 2)
+        )  # local -y points along the arm, to the hand
         shoulder = np.array([side * 0.80 * c.torso[0], torso_y + 0.50 * c.torso[1], 0.0])
         centres[:, part] = shoulder + turn @ np.array([0.0, -0.80 * length, 0.0])
         axes[:, part] = turn @ np.diag([radius, length, radius])
 
     for part, side in ((4, 1.0), (5, -1.0)):
         turn = _rotation(0, side * c.swing * wave["swing"])
-        centres[:, part] = np.array([side * 0.50 * c.torso[0], hip, 0.0]) + turn @ np.array([0.0, -0.5 * leg_length, 0.0])
+        centres[:, part] = np.array([side * 0.50 * c.torso[0], hip, 0.0]) + turn @ np.array(
+            [0.0, -0.5 * leg_length, 0.0]
+        )
         axes[:, part] = turn @ np.diag([leg_radius, leg_length, leg_radius * 1.25])
 
-    tall = 1.0 + c.squash * np.cos(clock + c.phases["hop"])  # stretched while rising, squashed while falling
+    tall = 1.0 + c.squash * np.cos(
+        clock + c.phases["hop"]
+    )  # stretched while rising, squashed while falling
     body = np.zeros((frames, 3, 3))
     body[:, 0, 0] = body[:, 2, 2] = tall**-0.5
     body[:, 1, 1] = tall

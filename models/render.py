@@ -22,7 +22,7 @@ def camera_axes(azimuth_rad: Tensor, elevation_rad: float = ELEVATION_RAD) -> Te
 
 
 def _paint(part: Tensor, local: Tensor, colours: Tensor, waist: float) -> Tensor:
-    """Colour [R, 3] of surface points: `part` [R] indexes creature.PARTS, `local` [R, 3] lies on the unit sphere."""
+    """Colour [R, 3] of points `local` [R, 3] on the unit sphere of `part` [R] in creature.PARTS."""
     x, y, z = local.unbind(-1)
     torso = torch.where(y > waist, 0, 1)
     torso = torch.where((z > 0.45) & (x.abs() < 0.6), 2, torso)
@@ -30,12 +30,20 @@ def _paint(part: Tensor, local: Tensor, colours: Tensor, waist: float) -> Tensor
     head = torch.where(y > 0.35, 5, head)
     arm = torch.where(y < -0.25, 7, 6)
     leg = torch.where(y < -0.1, 9, 8)
-    index = torch.where(part == 0, torso, torch.where(part == 1, head, torch.where(part < 4, arm, leg)))
+    index = torch.where(
+        part == 0, torso, torch.where(part == 1, head, torch.where(part < 4, arm, leg))
+    )
     return colours[index]
 
 
 def render_ellipsoids(
-    centres: Tensor, axes: Tensor, colours: Tensor, waist: float, azimuth_rad: Tensor, size: int, samples: int = 2
+    centres: Tensor,
+    axes: Tensor,
+    colours: Tensor,
+    waist: float,
+    azimuth_rad: Tensor,
+    size: int,
+    samples: int = 2,
 ) -> tuple[Tensor, Tensor]:
     """Renders every view of every frame.
 
@@ -49,7 +57,8 @@ def render_ellipsoids(
         samples: rays per pixel along each side.
 
     Returns:
-        images [V, F, 3, H, W] in [0, 1] and coverage [V, F, 1, H, W], the share of rays that hit the object.
+        images [V, F, 3, H, W] in [0, 1] and coverage [V, F, 1, H, W], the share of a pixel's rays
+        that hit the object.
     """
     views, frames, fine = azimuth_rad.shape[0], centres.shape[0], size * samples
     camera = camera_axes(azimuth_rad.to(centres))
@@ -61,7 +70,8 @@ def render_ellipsoids(
     v = (-grid).repeat_interleave(fine)
     plane = torch.stack([u, v, torch.ones_like(u)])  # 3 R
 
-    # |q + z m|^2 = 1 with q affine in (u, v): q.m is affine, |q|^2 quadratic, so no vector is ever formed per ray.
+    # |q + z m|^2 = 1 with q affine in (u, v): q.m is affine and |q|^2 quadratic in (u, v), so no
+    # vector is formed per ray and part.
     affine = torch.stack([matrix[..., 0], matrix[..., 1], offset], -1)  # V F P 3(local) 3(u v 1)
     m = matrix[..., 2]
     mm = (m * m).sum(-1, keepdim=True)
@@ -70,7 +80,9 @@ def render_ellipsoids(
     disc = qm[..., :, None] * qm[..., None, :] - mm[..., None] * gram
     disc[..., 2, 2] += mm.squeeze(-1)
     quadratic = torch.stack([u * u, 2 * u * v, 2 * u, v * v, 2 * v, torch.ones_like(u)])  # 6 R
-    upper = torch.stack([disc[..., i, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], -1)
+    upper = torch.stack(
+        [disc[..., i, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))], -1
+    )
     root = (upper @ quadratic).sqrt()  # nan where the ray misses
     depth = ((root - qm @ plane) / mm).nan_to_num_(nan=-1e4)  # V F P R
     depth, part = depth.max(2)  # V F R
@@ -81,8 +93,12 @@ def render_ellipsoids(
     flat_affine = affine.flatten(0, 1)[image_index, chosen]  # R' 3 3
     flat_matrix = matrix.flatten(0, 1)[image_index, chosen]
     z = depth.flatten(0, 1)[image_index, ray_index]
-    local = (flat_affine @ plane[:, ray_index].T[..., None]).squeeze(-1) + z[:, None] * flat_matrix[..., 2]
-    normal = torch.nn.functional.normalize((flat_matrix.transpose(-1, -2) @ local[..., None]).squeeze(-1), dim=-1)
+    local = (flat_affine @ plane[:, ray_index].T[..., None]).squeeze(-1) + z[:, None] * flat_matrix[
+        ..., 2
+    ]
+    normal = torch.nn.functional.normalize(
+        (flat_matrix.transpose(-1, -2) @ local[..., None]).squeeze(-1), dim=-1
+    )
     light = torch.nn.functional.normalize(torch.tensor(_LIGHT, dtype=centres.dtype), dim=0)
     shade = _AMBIENT + (1.0 - _AMBIENT) * (normal @ light).clamp(min=0.0)
     rgb = _paint(chosen, local, colours, waist) * shade[:, None]

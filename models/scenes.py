@@ -1,8 +1,8 @@
 """Scenes: a seed goes in, all views of all frames and the object mask come out.
 
-The three splits draw from disjoint seed spaces by construction: the generator of scene N is keyed by (split, N), and
-numpy's SeedSequence gives different keys independent streams. The nano weights saw `train` only, were chosen on
-`validation`, and are judged on `held_out`.
+The three splits draw from disjoint seed spaces by construction: the generator of scene N is keyed
+by (split, N), and numpy's SeedSequence gives different keys independent streams. The nano weights
+saw `train` only, were chosen on `validation`, and are judged on `held_out`.
 """
 
 import math
@@ -46,10 +46,14 @@ def scene_rng(index: int, split: str) -> np.random.Generator:
         raise ValueError(f"scenes: split {split!r} is unknown; choose one of {sorted(SPLITS)}")
     if index < 0:
         raise ValueError(f"scenes: scene index {index} is negative; use 0 or above")
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(_ENTROPY, spawn_key=(SPLITS[split], index))))
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence(_ENTROPY, spawn_key=(SPLITS[split], index)))
+    )
 
 
-def render_scene(index: int, split: str = "held_out", views: int = 4, frames: int = 5, size: int = 64) -> Scene:
+def render_scene(
+    index: int, split: str = "held_out", views: int = 4, frames: int = 5, size: int = 64
+) -> Scene:
     """Renders scene `index` of a split.
 
     Args:

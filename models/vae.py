@@ -1,7 +1,8 @@
 """The nano autoencoder: 64 x 64 RGB to a 4-channel latent at a quarter of the size, and back.
 
-Deterministic (the encoder returns its mode) and strictly local: no normalisation layer, so no pixel sees the whole image.
-Latents are standardised per channel by `shift` and `scale`, buffers that travel with the weights.
+Deterministic (the encoder returns its mode) and strictly local: it has no normalisation layer, so
+no pixel sees the whole image. Latents are standardised per channel by `shift` and `scale`, buffers
+that travel with the weights.
 """
 
 import torch
