@@ -1,0 +1,1 @@
+"""From a captured denoiser to one lowered engine per kind of step."""

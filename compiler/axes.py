@@ -1,0 +1,142 @@
+"""axes: an abstract interpretation that says what every dimension of every value is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from turbo4d.compiler.axis_rules import carry, fresh, shape_of
+from turbo4d.compiler.errors import GeometryError
+from turbo4d.compiler.factors import Axes, Axis, Root, pieces, whole
+from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.roles import Roles
+
+aten = torch.ops.aten
+_CONVOLUTIONS_3D = (aten.conv3d.default, aten.conv3d.padding)
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """The axes of every value, before the image axis is resolved.
+
+    Args:
+        of: axes by node name.
+        images: the root of the flat image axis.
+        cuts: where the graph cuts it: each product of trailing sizes, without 1 and the whole.
+        frames: length of a frame axis of its own (a sample of rank 5), else None.
+        height: of the latent.
+        width: of the latent.
+    """
+
+    of: Mapping[str, Axes]
+    images: Root
+    cuts: frozenset[int]
+    frames: int | None
+    height: int
+    width: int
+
+
+def map_axes(capture: Capture, roles: Roles) -> AxisMap:
+    """Follow every axis of the inputs through the graph.
+
+    Raises:
+        GeometryError: for a sample whose axes cannot be told apart.
+    """
+    graph = capture.module.graph
+    nodes = list(graph.find_nodes(op="placeholder"))
+    of: dict[str, Axes] = {}
+    for index, node in enumerate(nodes):
+        row = capture.table[index]
+        if index != roles.sample:
+            of[node.name] = _outside(row.kind, row.target, row.shape)
+    sample = nodes[roles.sample]
+    roots = _sample_roots(capture, sample, capture.table[roles.sample].target)
+    of[sample.name] = tuple(map(whole, roots))
+
+    def known(operand: Any) -> Axes:
+        return of[operand.name]
+
+    for node in graph.nodes:
+        if node.op == "call_function":
+            of[node.name] = carry(node, known, roles.stream)
+    cuts = {
+        cut
+        for axes in of.values()
+        for axis in axes
+        for atom in pieces(axis)
+        if atom.root is roots[0]
+        for cut in (atom.inner, atom.inner * atom.size)
+    }
+    frames = next((root.size for root in roots if root.letter == "F"), None)
+    shape = shape_of(sample)
+    return AxisMap(of, roots[0], frozenset(cuts - {1, shape[0]}), frames, shape[-2], shape[-1])
+
+
+def _outside(kind: str, target: str, shape: tuple[int, ...]) -> Axes:
+    """Axes of a weight, or of conditioning: its images lie in lower-case h and w."""
+    if kind != "input":
+        return tuple(fresh("C", side, target) for side in shape)
+    letters = ["?"] * len(shape)
+    if len(shape) >= 4:
+        letters[-2:] = "h", "w"
+    elif len(shape) == 3:
+        letters[1:] = "context", "C"
+    return tuple(fresh(letter, side, target) for letter, side in zip(letters, shape, strict=True))
+
+
+def _sample_roots(capture: Capture, sample: fx.Node, target: str) -> list[Root]:
+    shape = shape_of(sample)
+    letters = {3: "NSC", 4: "NCHW"}.get(len(shape))
+    if len(shape) == 5:
+        letters = "NCFHW" if _channels_first(capture, sample) else "NFCHW"
+    if letters is None:
+        raise GeometryError(
+            f"the sample {target!r} has {len(shape)} axes {shape}; wanted 3 (images, tokens, "
+            "channels), 4 (images, channels, height, width) or 5 (with frames)."
+        )
+    return [Root(letter, side) for letter, side in zip(letters, shape, strict=True)]
+
+
+def _channels_first(capture: Capture, sample: fx.Node) -> bool:
+    """Whether a rank-5 sample is (N, C, F, H, W) and not (N, F, C, H, W)."""
+    outputs: Any = capture.module.graph.output_node().args[0]
+    given, made = shape_of(sample), shape_of(outputs[0])
+    if len(made) == 5 and (given[1] != made[1]) != (given[2] != made[2]):
+        return given[1] != made[1]
+    if any(user.target in _CONVOLUTIONS_3D for user in sample.users):
+        return True
+    # A 2D network takes the channels of one image: the axis that a reshape leaves beside H and W.
+    for user in sample.users:
+        if user.target is aten.reshape.default and len(shape_of(user)) == 4:
+            return shape_of(user)[1] != given[2]
+        if user.target is aten.permute.default:
+            return [int(axis) for axis in user.args[1]][:3] != [0, 1, 2]  # type: ignore[union-attr]
+    raise GeometryError(
+        f"the sample has shape {given}: which of axes 1 and 2 are the frames is not told by the "
+        "graph. Pass the sample as (images, channels, height, width)."
+    )
+
+
+def letters_of(axis: Axis, resolve: Mapping[Root, tuple[tuple[str, int, int], ...]]) -> str:
+    """The letters an axis runs over, outermost first, each once.
+
+    Args:
+        axis: any.
+        resolve: for the image axis, its letters with the interval of index they occupy, outermost
+            first, as `(letter, inner, inner * size)`.
+    """
+    found: list[str] = []
+    for atom in pieces(axis):
+        if atom.root in resolve:
+            low, high = atom.inner, atom.inner * atom.size
+            found += [
+                letter
+                for letter, start, end in resolve[atom.root]
+                if max(low, start) < min(high, end)
+            ]
+        else:
+            found.append(atom.root.letter)
+    return " ".join(dict.fromkeys(found))

@@ -1,0 +1,172 @@
+"""The door of torch.compile: capture, analyse, and hand the runner a maker of engines.
+
+An error of ours passes through Dynamo as itself, in one sentence: `except turbo4d` types work
+around the first call of a compiled module, where torch calls the backend.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from turbo4d.runtime.engine import Engine
+from turbo4d.runtime.errors import OptionError, Turbo4DError
+from turbo4d.runtime.runner import Runner
+from turbo4d.runtime.signature import Signature
+from turbo4d.runtime.variant_key import VariantKey
+
+from .analysis import Analysis, analyse
+from .capture import capture_compiled
+from .compat import through_dynamo
+from .errors import CaptureError, GeometryError, LowerError, NoSitesError
+from .lower import Lowering, get_lowering
+from .lower.eager import picker
+from .options import Options
+from .specialise import Variant, specialise, specialise_capture
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+
+    from .ir import Capture
+
+
+def turbo4d(
+    gm: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    mode: str | None = None,
+    **more: Any,
+) -> CompiledDenoiser:
+    """The backend: `torch.compile(unet, backend="turbo4d", options={"plan": "balanced"})`.
+
+    Args:
+        gm: Dynamo's graph of one forward of the denoiser.
+        example_inputs: its flat arguments.
+        options: see `Options`.
+        mode: refused; it belongs to another backend.
+        more: options again, for a direct call or `functools.partial`.
+
+    Returns:
+        What torch calls instead of the graph. It computes no gradients.
+
+    Raises:
+        OptionError: an unknown option, or one of the wrong kind.
+        CaptureError: a forward that is no pure graph.
+        NoSitesError: a graph without attention, unless the plan is "none".
+        GeometryError: views or frames that the graph leaves open or contradicts.
+        LowerError: an unknown lowering.
+    """
+    try:
+        if mode is not None:
+            raise OptionError(f"mode is {mode!r}; the turbo4d backend has options, no modes.")
+        return compile_denoiser(gm, example_inputs, Options.read({**(options or {}), **more}))
+    except Turbo4DError as error:
+        raise through_dynamo(error, inspect.currentframe()) from error
+
+
+def compile_denoiser(
+    gm: fx.GraphModule, example_inputs: Sequence[Any], options: Options
+) -> CompiledDenoiser:
+    """As `turbo4d`, with options that are already checked."""
+    lowering = get_lowering(options.lowering)
+    capture = capture_compiled(gm, example_inputs)
+    try:
+        analysis = analyse(capture, options.geometry)
+    except (CaptureError, GeometryError) as error:
+        if options.plan == "none" and options.geometry is None:
+            # Nothing is to be done to this graph, so nothing need be known of it.
+            return CompiledDenoiser(capture, _as_it_is(capture, lowering), None)
+        if isinstance(error, NoSitesError):
+            error.add_note("Compile the denoiser alone, with fullgraph=True, or set plan='none'.")
+        raise
+    runner = Runner(
+        signature_of(analysis),
+        partial(build_engine, analysis, lowering),
+        plan=options.plan,
+        levels=options.levels,
+        level_unit=options.level_unit,
+        use=None if options.regions is None else tuple(options.regions),
+        strict=options.strict,
+        max_cache_bytes=options.max_cache_bytes,
+    )
+    return CompiledDenoiser(capture, runner, analysis)
+
+
+def signature_of(analysis: Analysis) -> Signature:
+    """What the runtime needs to know of a model."""
+    capture, roles = analysis.capture, analysis.roles
+    return Signature(
+        names=tuple(row.target for row in capture.table),
+        kinds=tuple(row.kind for row in capture.table),
+        sample=roles.sample,
+        level=roles.level,
+        conditioning=roles.conditioning,
+        regions=tuple(region.info for region in analysis.regions),
+        model=capture.fingerprint,
+        geometry=analysis.geometry,
+        weights_bytes=capture.weights_bytes,
+    )
+
+
+def build_engine(analysis: Analysis, lowering: Lowering, key: VariantKey) -> Engine:
+    """The engine of one variant.
+
+    Raises:
+        PlanError: the variant names what the model has not.
+        LowerError: the lowering cannot take the variant.
+    """
+    return lower(specialise(analysis, key), lowering)
+
+
+def lower(variant: Variant, lowering: Lowering) -> Engine:
+    """A variant's engine.
+
+    Raises:
+        LowerError: the lowering cannot take the variant.
+    """
+    if reasons := lowering.supports(variant):
+        raise LowerError(
+            f"lowering {lowering.name!r} cannot take variant {variant.key.name!r}: "
+            f"{'; '.join(reasons)}."
+        )
+    return lowering.compile(variant)
+
+
+def _as_it_is(capture: Capture, lowering: Lowering) -> Callable[..., Sequence[Tensor]]:
+    variant = specialise_capture(capture, (), None, VariantKey((), (), exact=False))
+    engine = lower(variant, lowering)
+    return lambda *args: engine(args, ())[0]
+
+
+class CompiledDenoiser:
+    """Takes torch's flat arguments in torch's order, and gives the model's flat outputs.
+
+    Args:
+        capture: with the order, and the constants that torch does not pass.
+        call: takes the flat arguments in canonical order; a `Runner` where regions are known.
+        analysis: of the capture; None where plan "none" runs what is no denoiser.
+
+    Attributes:
+        call: as given.
+        analysis: as given.
+    """
+
+    def __init__(
+        self, capture: Capture, call: Callable[..., Sequence[Tensor]], analysis: Analysis | None
+    ) -> None:
+        self.call = call
+        self.analysis = analysis
+        order = capture.order or ()
+        held = [row.target for row, at in zip(capture.table, order, strict=True) if at < 0]
+        self._held = tuple(capture.constants[target] for target in held)
+        # What torch does not pass stands before what it passes, so that one itemgetter finds both.
+        before = iter(range(len(held)))
+        indices = [next(before) if at < 0 else len(held) + at for at in order]
+        self._permute: Callable[[Sequence[Any]], Sequence[Tensor]] = picker(indices)
+
+    def __call__(self, *args: Tensor) -> Sequence[Tensor]:
+        """One call of the denoiser."""
+        return self.call(*self._permute((*self._held, *args)))

@@ -1,0 +1,234 @@
+"""Capture: the denoiser as one canonical graph, through either door.
+
+`capture_compiled` stands inside a torch.compile backend, `capture_export` takes a module as it
+is. Both trace without gradient, lift weights to inputs and end in `canonicalise`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from turbo4d.compiler import compat
+from turbo4d.compiler.canonicalise import Row, canonicalise, constant_name
+from turbo4d.compiler.errors import CaptureError
+from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.sources import Source, read_sources
+from turbo4d.compiler.spelling import SPELLED
+
+
+def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Capture:
+    """Capture what torch.compile hands to a backend.
+
+    Args:
+        gm: Dynamo's graph, weights lifted to placeholders.
+        example_inputs: one tensor per placeholder.
+
+    Returns:
+        The capture; `order` gives the position of each row among the flat arguments.
+
+    Raises:
+        CaptureError: for dynamic shapes, a forward that writes to its inputs, or training mode.
+    """
+    _refuse_autocast()
+    module = compat.compiling_module()
+    sources = _sources(gm, module)
+    for source, value in zip(sources, example_inputs, strict=True):
+        if not isinstance(value, Tensor):
+            raise CaptureError(
+                f"input {source.target!r} is a {type(value).__name__} that may change from call to "
+                "call; wanted tensors of fixed shape. Call torch.compile with dynamic=False."
+            )
+    if module is not None and module.training:
+        raise CaptureError(_training(module))
+    traced = compat.trace(gm, example_inputs)
+    if traced.mutated:
+        raise CaptureError(_mutating([sources[index].target for index in traced.mutated]))
+    rows = [Row(source.kind, source.target, index) for index, source in enumerate(sources)]
+    graph = canonicalise(traced.module, rows)
+    constants = dict(graph.constants)
+    for row, position in zip(graph.table, graph.positions, strict=True):
+        if row.kind == "constant" and position >= 0:
+            constants[row.target] = example_inputs[position]
+    return Capture(
+        graph.module, graph.table, constants, "compile", order=graph.positions, hints=_hints(module)
+    )
+
+
+def capture_export(
+    module: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> Capture:
+    """Capture a module for one call, by torch.export.
+
+    Args:
+        module: in eval mode; on any device, "meta" included.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
+
+    Returns:
+        The capture, with the structures of the call and of the result.
+
+    Raises:
+        CaptureError: for what torch.export refuses, a forward that writes to its inputs, or
+            training mode.
+    """
+    _refuse_autocast()
+    if module.training:
+        raise CaptureError(_training(module))
+    named = dict(kwargs or {})
+    program = _export(module, tuple(args), named)
+    signature = program.graph_signature
+    written = [
+        spec.target or spec.arg.name
+        for spec in signature.output_specs
+        if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
+    ]
+    if written:
+        raise CaptureError(_mutating(written))
+    paths = _leaf_paths(module, tuple(args), named)
+    flat = program.graph_module
+    if any(_must_retrace(node) for node in flat.graph.nodes):
+        values = [node.meta.get("val") for node in flat.graph.find_nodes(op="placeholder")]
+        traced = compat.trace(flat, values)
+        if traced.mutated:
+            raise CaptureError(_mutating([str(index) for index in traced.mutated]))
+        flat = traced.module
+    rows, held = _rows(program, paths)
+    graph = canonicalise(flat, rows)
+    constants = {**graph.constants, **held}
+    weights = {**program.state_dict, **program.constants}
+    spec: Any = program.call_spec
+    return Capture(
+        graph.module,
+        graph.table,
+        {row.target: constants[row.target] for row in graph.table if row.kind == "constant"},
+        "export",
+        weights={row.target: weights[row.target] for row in graph.table if row.kind == "weight"},
+        in_spec=spec.in_spec,
+        out_spec=spec.out_spec,
+        out_literals=_literals(program),
+        input_paths=tuple(paths),
+        hints=_hints(module),
+    )
+
+
+def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    with torch.no_grad():
+        try:
+            return torch.export.export(module, args, kwargs, strict=False)
+        except RuntimeError as loose:
+            try:
+                return torch.export.export(module, args, kwargs, strict=True)
+            except RuntimeError as strict:
+                error = CaptureError(
+                    f"torch.export cannot capture {type(module).__name__}: {_first_line(strict)}"
+                )
+                error.add_note(f"with strict=False: {_first_line(loose)}")
+                raise error from strict
+
+
+def _must_retrace(node: fx.Node) -> bool:
+    """Whether the compile door would show this node otherwise than canonicalise spells it."""
+    if node.op != "call_function" or node.target in SPELLED:
+        return False
+    if isinstance(node.target, compat.OpOverload):
+        return compat.opens_up(node.target)
+    return isinstance(node.target, compat.HigherOrderOperator)
+
+
+def _rows(program: ExportedProgram, paths: Sequence[str]) -> tuple[list[Row], dict[str, Tensor]]:
+    kinds = {InputKind.PARAMETER: "weight", InputKind.BUFFER: "weight"}
+    left = iter(paths)
+    rows: list[Row] = []
+    held: dict[str, Tensor] = {}
+    for index, spec in enumerate(program.graph_signature.input_specs):
+        if spec.kind in kinds:
+            rows.append(Row("weight", str(spec.target), index))
+        elif spec.kind is InputKind.USER_INPUT:
+            rows.append(Row("input", next(left), index))
+        elif spec.kind is InputKind.CONSTANT_TENSOR:
+            value: Any = program.constants[str(spec.target)]
+            lifted = str(spec.target).rpartition(".")[2].startswith("lifted_tensor_")
+            target = constant_name(value, len(held)) if lifted else str(spec.target)
+            held[target] = value
+            rows.append(Row("constant", target, index))
+        else:
+            raise CaptureError(f"the graph needs {spec.target!r}, which is no tensor.")
+    return rows, held
+
+
+def _literals(program: ExportedProgram) -> dict[int, Any]:
+    """Leaves of the result that are no tensors, by position."""
+    leaves: Any = program.graph_module.graph.output_node().args[0]
+    first = len(leaves) - len(program.graph_signature.user_outputs)
+    return {
+        index: leaf for index, leaf in enumerate(leaves[first:]) if not isinstance(leaf, fx.Node)
+    }
+
+
+def _leaf_paths(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """For each leaf of (args, kwargs), the expression by which the forward knows it."""
+    bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    names = [name for name in bound if name not in kwargs]
+    leaves = compat.flatten_with_path((args, kwargs))
+    paths: list[str] = []
+    for (side, entry, *rest), _ in leaves:
+        if side.idx == 1:
+            name = entry.key
+        else:
+            index = entry.idx
+            last = names[-1] if names else ""
+            parameter = inspect.signature(module.forward).parameters.get(last)
+            starred = parameter is not None and parameter.kind is parameter.VAR_POSITIONAL
+            plain = len(names) - starred
+            name = names[index] if index < plain else f"{last}[{index - plain}]"
+        paths.append(name + "".join(str(key) for key in rest))
+    return paths
+
+
+def _sources(gm: fx.GraphModule, module: nn.Module | None) -> list[Source]:
+    expressions: list[str] = []
+    for node in gm.graph.find_nodes(op="placeholder"):
+        expression = compat.source_of(node)
+        if expression is None:
+            raise CaptureError(
+                f"%{node.name} does not say where it comes from; wanted Dynamo's own graph."
+            )
+        expressions.append(expression)
+    signature = inspect.signature(module.forward) if module is not None else None
+    return read_sources(expressions, signature)
+
+
+def _hints(module: nn.Module | None) -> dict[str, int]:
+    said: Any = getattr(module, "turbo4d_geometry", None)
+    return {str(axis): int(size) for axis, size in said.items()} if said else {}
+
+
+def _refuse_autocast() -> None:
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            raise CaptureError(
+                f"autocast is on for {device!r}; its casts would be implicit in the graph. Convert "
+                "the model with model.to(dtype) and leave autocast out."
+            )
+
+
+def _training(module: nn.Module) -> str:
+    return f"{type(module).__name__} is in training mode; call model.eval() before compiling."
+
+
+def _mutating(names: Sequence[str]) -> str:
+    listed = ", ".join(repr(name) for name in sorted(names))
+    return (
+        f"the forward writes to {listed}; a step must be a pure function of its inputs. Copy the "
+        "tensor before writing to it."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,139 @@
+"""chains: which segments of the stream are the S-C-M sequence of one transformer module.
+
+A chain is the smallest residual segment, `exit = entry + r`, whose attentions over the sample run
+over two or more kinds of axis. Attentions outside such a segment make chains of one kind: the
+outermost residual segment of theirs, with the feed-forwards and cross-attentions that follow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from turbo4d.compiler.axis_rules import shape_of
+from turbo4d.compiler.flow import Flow
+
+aten = torch.ops.aten
+_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+_SHAPES = (aten.reshape.default, aten.permute.default, aten.unsqueeze.default)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A single-entry, single-exit piece of the stream, by positions in its flow.
+
+    Args:
+        entry: the value it starts from.
+        exit: the value it ends with.
+        value: the residual, where `exit = entry + value`; else `exit`.
+    """
+
+    entry: int
+    exit: int
+    value: int
+
+    @property
+    def residual(self) -> bool:
+        """Whether the segment adds something to its entry."""
+        return self.value != self.exit
+
+
+def find_chains(flow: Flow, kinds: dict[int, str]) -> list[Segment]:
+    """The chains of a network, in order, disjoint.
+
+    Args:
+        flow: of the graph.
+        kinds: by position, the kind of each attention over the sample itself.
+    """
+    found = [segment for segment in _residuals(flow) if not _has_convolution(flow, segment)]
+    # By size: what contains another comes after it.
+    found.sort(key=lambda segment: (segment.exit - segment.entry, segment.entry))
+    inside = {segment: _kinds_inside(flow, segment, kinds) for segment in found}
+    chains = _mixed(found, inside)
+    taken = {at for chain in chains for at in inside[chain]}
+    chains += _single(flow, found, inside, taken)
+    return sorted(chains, key=lambda chain: chain.entry)
+
+
+def _residuals(flow: Flow) -> list[Segment]:
+    found: list[Segment] = []
+    for exit, node in enumerate(flow.nodes):
+        if node.target is not aten.add.Tensor or node.kwargs.get("alpha", 1) != 1:
+            continue
+        operands = [operand for operand in node.args if isinstance(operand, fx.Node)]
+        if len(operands) < 2 or any(shape_of(o) != shape_of(node) for o in operands):
+            continue
+        sides = [flow.index.get(operand.name, -1) for operand in operands]
+        for entry, value in (sides, sides[::-1]):
+            if 0 <= entry < value and flow.is_segment(entry, exit):
+                found.append(Segment(entry, exit, value))
+    return found
+
+
+def _has_convolution(flow: Flow, segment: Segment) -> bool:
+    """Whether pixels are mixed by a convolution: then it is no transformer module."""
+    for position in flow.between(segment.entry, segment.exit):
+        node = flow.nodes[position]
+        if node.target in _CONVOLUTIONS and max(shape_of(node.args[1])[2:]) > 1:
+            return True
+    return False
+
+
+def _kinds_inside(flow: Flow, segment: Segment, kinds: dict[int, str]) -> dict[int, str]:
+    if not any(segment.entry < at < segment.exit for at in kinds):
+        return {}
+    members = flow.between(segment.entry, segment.exit)
+    return {at: kinds[at] for at in members if at in kinds}
+
+
+def _mixed(found: list[Segment], inside: dict[Segment, dict[int, str]]) -> list[Segment]:
+    chains: list[Segment] = []
+    for segment in found:
+        sites = inside[segment]
+        if len(set(sites.values())) < 2:
+            continue
+        held = [chain for chain in chains if _holds(segment, chain)]
+        if len(held) > 1:
+            continue
+        if held and set(inside[held[0]].values()) == set(sites.values()):
+            continue
+        chains = [chain for chain in chains if chain not in held]
+        chains.append(segment)
+    return chains
+
+
+def _holds(outer: Segment, inner: Segment) -> bool:
+    return outer.entry <= inner.entry and inner.exit <= outer.exit
+
+
+def _single(
+    flow: Flow, found: list[Segment], inside: dict[Segment, dict[int, str]], taken: set[int]
+) -> list[Segment]:
+    chains: list[Segment] = []
+    plain = {s.entry: s for s in found if not inside[s]}
+    for segment in sorted(found, key=lambda s: (s.entry - s.exit, s.entry)):
+        sites = inside[segment]
+        if not sites or len(set(sites.values())) > 1 or taken & set(sites):
+            continue
+        taken |= set(sites)
+        chains.append(_with_feed_forwards(flow, segment, plain))
+    return chains
+
+
+def _with_feed_forwards(flow: Flow, segment: Segment, plain: dict[int, Segment]) -> Segment:
+    """The segment with the residual segments without attention that follow it at once."""
+    end = segment.exit
+    while (after := plain.get(_past_shapes(flow, end))) is not None:
+        end = after.exit
+    return segment if end == segment.exit else Segment(segment.entry, end, end)
+
+
+def _past_shapes(flow: Flow, position: int) -> int:
+    node = flow.nodes[position]
+    while len(node.users) == 1:
+        [user] = node.users
+        if user.target not in _SHAPES:
+            break
+        node = user
+    return flow.index[node.name]

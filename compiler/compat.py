@@ -1,0 +1,146 @@
+"""Everything private of torch that the compiler uses, in one place, with what it relies on.
+
+Written against torch 2.13; the shapes of 2.11 and 2.12 are handled where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import fx
+from torch._decomp import _should_decompose_because_unsafe_op
+from torch._dynamo.exc import ShortenTraceback
+from torch._dynamo.symbolic_convert import InstructionTranslator
+from torch._functorch.aot_autograd import aot_export_module
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What the ahead-of-time trace of a flat graph gives.
+
+    Args:
+        module: functional ATen; composite operators such as attention and linear stay whole.
+        mutated: positions of the flat inputs that the original graph writes to.
+    """
+
+    module: fx.GraphModule
+    mutated: tuple[int, ...]
+
+
+def trace(module: fx.GraphModule, inputs: Sequence[Any]) -> Traced:
+    """Trace a flat graph once more, functionally and before dispatch.
+
+    Relies on `aot_export_module(pre_dispatch=True)`: it keeps scaled_dot_product_attention,
+    linear and layer_norm whole, and reports a write to an input as an extra leading output.
+    """
+    with torch.no_grad():
+        traced, signature = aot_export_module(
+            module, list(inputs), trace_joint=False, pre_dispatch=True
+        )
+    names: list[str] = signature.user_inputs
+    written: Mapping[str, str] = getattr(signature, "user_inputs_to_mutate", None) or {}
+    mutated = tuple(names.index(name) for name in written.values())
+    if not isinstance(traced, fx.GraphModule):
+        raise TypeError(f"aot_export_module returned {type(traced).__name__}, wanted GraphModule")
+    return Traced(traced, mutated)
+
+
+def is_fake(value: object) -> bool:
+    """Whether a tensor has a shape and a dtype but no data."""
+    return isinstance(value, FakeTensor)
+
+
+OpOverload = torch._ops.OpOverload
+HigherOrderOperator = torch._ops.HigherOrderOperator
+
+
+def flatten_with_path(tree: object) -> list[tuple[tuple[Any, ...], Any]]:
+    """Every leaf of a nest of tuples, lists and dicts, with the keys that lead to it."""
+    leaves, _ = pytree.tree_flatten_with_path(tree)
+    return leaves
+
+
+def writes(op: OpOverload) -> bool:
+    """Whether an operator writes to one of its arguments."""
+    return op._schema.is_mutable
+
+
+def opens_up(op: OpOverload) -> bool:
+    """Whether `trace` would replace an operator by those it is made of.
+
+    Relies on functionalisation's rule: a composite operator that may alias or write is opened up,
+    every other one stays whole.
+    """
+    if writes(op):
+        return True
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd"):
+        return False
+    return _should_decompose_because_unsafe_op(op) or any(
+        argument.alias_info is not None for argument in op._schema.arguments
+    )
+
+
+def arguments_of(op: OpOverload) -> tuple[tuple[str, bool, bool, object], ...]:
+    """For each argument in order: name, keyword-only, has a default, the default."""
+    return tuple(
+        (
+            argument.name,
+            bool(argument.kwarg_only),
+            argument.has_default_value(),
+            argument.default_value,
+        )
+        for argument in op._schema.arguments
+    )
+
+
+def source_of(node: fx.Node) -> str | None:
+    """Where Dynamo read a placeholder from, as a Python expression; None for a foreign graph.
+
+    Relies on `meta["grapharg"].source.name`: a property in 2.13, a method before.
+    """
+    argument = node.meta.get("grapharg")
+    source = getattr(argument, "source", None)
+    if source is None:
+        return None
+    name: Any = source.name
+    return name() if callable(name) else name
+
+
+def compiling_module() -> torch.nn.Module | None:
+    """Inside a torch.compile backend, the module being compiled, where Dynamo shows it.
+
+    Relies on the current translator's frame: the module is its `self`, or the first of the `args`
+    of a decorator around forward.
+    """
+    try:
+        translator: Any = InstructionTranslator.current_tx()
+    except AttributeError:
+        return None
+    held: Mapping[str, Any] = getattr(translator, "f_locals", {})
+    for owner in (held.get("self"), *tuple(held.get("args") or ())[:1]):
+        if isinstance(owner, torch.nn.Module):
+            return owner
+    return None
+
+
+def through_dynamo(error: Exception, frame: FrameType | None) -> Exception:
+    """The same error, of a type that torch.compile lets pass instead of wrapping it.
+
+    An exception of a backend reaches the caller as `BackendCompilerFailed`, ours only in its text.
+    What is also a `ShortenTraceback` passes as it is, its traceback cut down to `frame` and below;
+    so `except NoSitesError` works around a compiled call.
+
+    Relies on `OutputGraph.call_user_compiler` and `_convert_frame` re-raising `ShortenTraceback`.
+    """
+    kind = type(error)
+    both = type(kind.__name__, (kind, ShortenTraceback), {"__module__": kind.__module__})
+    passing = both(*error.args, first_useful_frame=frame)
+    for note in getattr(error, "__notes__", ()):
+        passing.add_note(note)
+    return passing

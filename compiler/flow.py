@@ -1,0 +1,124 @@
+"""flow: the sample's path through the graph, and its segments between two cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import fx
+from turbo4d.compiler.dominators import Dominators
+
+
+class Flow:
+    """The nodes that depend on the sample and reach a result, in the order of the graph.
+
+    Args:
+        graph: canonical.
+        stream: names of the nodes that depend on the sample; its placeholder is the first.
+
+    Attributes:
+        nodes: the nodes.
+        index: position of each by name.
+    """
+
+    def __init__(self, graph: fx.Graph, stream: frozenset[str]) -> None:
+        self.nodes: list[fx.Node] = [node for node in graph.nodes if node.name in stream]
+        self.index = {node.name: position for position, node in enumerate(self.nodes)}
+        results: Any = graph.output_node().args[0]
+        ends = [self.index[node.name] for node in results if node.name in self.index]
+        before = [self.before(node) for node in self.nodes]
+        count = len(self.nodes)
+        self._forward = Dominators([*before, ends])
+        after: list[list[int]] = [[] for _ in range(count + 1)]
+        # Vertex count - v stands for node v, so that the virtual end is the root.
+        for vertex, sources in enumerate([*before, ends]):
+            for source in sources:
+                after[count - source].append(count - vertex)
+        self._backward = Dominators(after)
+
+    def before(self, node: fx.Node) -> list[int]:
+        """Positions of the operands of `node` on the stream."""
+        return [self.index[o.name] for o in node.all_input_nodes if o.name in self.index]
+
+    def is_segment(self, entry: int, exit: int) -> bool:
+        """Whether all that enters between the two comes through `entry` and leaves by `exit`."""
+        end = len(self.nodes)
+        return (
+            entry < exit
+            and self._forward.dominates(entry, exit)
+            and self._backward.dominates(end - exit, end - entry)
+        )
+
+    def cuts(self) -> list[int]:
+        """The values that everything passes through, from the sample to the result."""
+        return self._forward.chain(len(self.nodes))[:-1]
+
+    def furthest(self, entry: int) -> list[int]:
+        """The exits of every segment that begins at `entry`, nearest first."""
+        end = len(self.nodes)
+        found: list[int] = []
+        exit = end - self._backward.parent[end - entry]
+        while exit < end and self._forward.dominates(entry, exit):
+            found.append(exit)
+            exit = end - self._backward.parent[end - exit]
+        return found
+
+    def between(self, entry: int, exit: int) -> list[int]:
+        """Positions of a segment's nodes, `exit` included and `entry` left out, in order."""
+        found = {exit}
+        waiting = [exit]
+        while waiting:
+            for source in self.before(self.nodes[waiting.pop()]):
+                if source != entry and source not in found:
+                    found.add(source)
+                    waiting.append(source)
+        return sorted(found)
+
+    def spine(self, entry: int, exit: int) -> tuple[list[int], dict[int, int]]:
+        """The cuts within a segment, and for each of its nodes which pair of cuts it lies between.
+
+        Returns:
+            The positions of the cuts, `entry` first and `exit` last; and for each node of the
+            segment the number k such that it lies after cut k and not after cut k + 1.
+        """
+        members = [entry, *self.between(entry, exit)]
+        local = {position: number for number, position in enumerate(members)}
+        tree = Dominators(
+            [
+                [] if number == 0 else self._local(position, local)
+                for number, position in enumerate(members)
+            ]
+        )
+        cuts = tree.chain(local[exit])
+        place = {cut: number for number, cut in enumerate(cuts)}
+        where: dict[int, int] = {}
+        below: dict[int, int] = {0: 0}
+        for number in range(1, len(members)):
+            below[number] = place.get(number, below[tree.parent[number]])
+            where[members[number]] = below[number] - (number in place)
+        return [members[cut] for cut in cuts], where
+
+    def _local(self, position: int, local: dict[int, int]) -> list[int]:
+        return [local[s] for s in self.before(self.nodes[position]) if s in local]
+
+
+def only_for(value: fx.Node, entry: fx.Node) -> list[fx.Node]:
+    """The nodes after `entry` that would be dead if `value` came from elsewhere, itself included.
+
+    Those off the stream count too: a projection of the conditioning that nothing else reads.
+    """
+    dead = {value}
+    waiting = [value]
+    while waiting:
+        for operand in waiting.pop().all_input_nodes:
+            if operand.op == "placeholder" or operand in dead or operand is entry:
+                continue
+            if all(user in dead for user in operand.users):
+                dead.add(operand)
+                waiting.append(operand)
+    return list(dead)
+
+
+def total(nodes: Iterable[fx.Node], flops: dict[str, int]) -> int:
+    """Sum of the operations of some nodes."""
+    return sum(flops.get(node.name, 0) for node in nodes)

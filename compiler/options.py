@@ -1,0 +1,80 @@
+"""The backend's options: their names, their kinds, and what is refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from turbo4d.runtime.errors import OptionError
+from turbo4d.runtime.plan import Plan
+
+_NOT_BUILT = {"adaptive": False, "invariant": None}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `torch.compile(model, backend="turbo4d", options={...})` takes.
+
+    Args:
+        plan: a preset's name, a plan, or the path of one.
+        lowering: what engines are made of; "auto" picks.
+        geometry: any of batch, views, frames, height, width; the rest is inferred.
+        levels: the noise level of each step, falling.
+        level_unit: "sigma", "c_noise" or "timestep"; inferred from the levels where absent.
+        regions: kinds of region that a preset may use; chains and the core where absent.
+        invariant: not built yet.
+        adaptive: not built yet.
+        strict: whether what would be a reported event is an error.
+        max_cache_bytes: what all slots together may hold.
+    """
+
+    plan: str | Plan = "balanced"
+    lowering: str = "auto"
+    geometry: Mapping[str, int] | None = None
+    levels: Sequence[float] | None = None
+    level_unit: Any = None
+    regions: Sequence[str] | None = None
+    invariant: Mapping[str, str] | None = None
+    adaptive: bool = False
+    strict: bool = False
+    max_cache_bytes: int | None = None
+
+    @staticmethod
+    def read(given: Mapping[str, Any]) -> Options:
+        """Check names and kinds.
+
+        Raises:
+            OptionError: an unknown name, with the choices; a value of the wrong kind; an option
+                that this version does not carry out.
+        """
+        names = sorted(field.name for field in fields(Options))
+        for name, value in given.items():
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                meant = f" Did you mean {close[0]!r}?" if close else ""
+                raise OptionError(
+                    f"option {name!r} is unknown; choose {', '.join(map(repr, names))}.{meant}"
+                )
+            if name in _NOT_BUILT and value != _NOT_BUILT[name]:
+                raise OptionError(f"option {name!r} is not built yet; leave it out.")
+            kinds, wanted = _KINDS[name]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise OptionError(f"option {name!r} is {value!r}; wanted {wanted}.")
+        return Options(**given)
+
+
+_NONE = type(None)
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "plan": ((str, Plan), "a preset's name, the path of a plan, or a Plan"),
+    "lowering": ((str,), "a lowering's name"),
+    "geometry": ((Mapping, _NONE), "a mapping of axis to size"),
+    "levels": ((Sequence, _NONE), "a sequence of falling noise levels"),
+    "level_unit": ((str, _NONE), "'sigma', 'c_noise' or 'timestep'"),
+    "regions": ((list, tuple, _NONE), "a sequence of region kinds"),
+    "invariant": ((Mapping, _NONE), "a mapping of input to channels"),
+    "adaptive": ((bool,), "True or False"),
+    "strict": ((bool,), "True or False"),
+    "max_cache_bytes": ((int, _NONE), "a number of bytes"),
+}

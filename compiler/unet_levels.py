@@ -1,0 +1,82 @@
+"""unet-levels: the segments that run at a lower resolution, and the core of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+from turbo4d.compiler.axis_rules import shape_of
+from turbo4d.compiler.chains import Segment
+from turbo4d.compiler.flops import MULTIPLIERS
+from turbo4d.compiler.flow import Flow
+
+aten = torch.ops.aten
+_PRODUCTS = frozenset(MULTIPLIERS) - {aten.scaled_dot_product_attention.default}
+
+# These change which side is which, not how many pixels there are.
+_REARRANGING = (
+    aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.linear.default,
+    aten.select.int, aten.squeeze.dim, aten.unsqueeze.default, aten.matmul.default,
+)  # fmt: skip
+
+
+def find_levels(flow: Flow, core: Segment | None) -> list[Segment]:
+    """Each segment from a downsample's output to the matching upsample's, outermost first."""
+    found: list[Segment] = []
+    for position in range(1, len(flow.nodes)):
+        if core is not None and position <= core.entry:
+            continue
+        if _shrinks(flow, position) and (exit := _grown_back(flow, position)) is not None:
+            found.append(Segment(position, exit, exit))
+    return found
+
+
+def find_core(flow: Flow) -> Segment | None:
+    """Everything between the first and the last convolution or linear on the stream's cuts."""
+    cuts = flow.cuts()
+    products = [at for at in cuts if flow.nodes[at].target in _PRODUCTS]
+    if len(products) < 2:
+        return None
+    entry, last = products[0], products[-1]
+    before = [at for at in cuts if at < last]
+    exit = before[-1]
+    return Segment(entry, exit, exit) if exit > entry else None
+
+
+def is_skip(flow: Flow, node: fx.Node) -> bool:
+    """Whether a node joins an older value of the stream to a newer one along the channels."""
+    if node.target is not aten.cat.default:
+        return False
+    return len(flow.before(node)) > 1 and _channels(node) and len(shape_of(node)) >= 4
+
+
+def _channels(node: fx.Node) -> bool:
+    return len(node.args) > 1 and node.args[1] == 1
+
+
+def _shrinks(flow: Flow, position: int) -> bool:
+    node = flow.nodes[position]
+    before = [flow.nodes[at] for at in flow.before(node)]
+    if len(before) != 1 or node.target in _REARRANGING:
+        return False
+    here, there = _space(node), _space(before[0])
+    same_rank = len(shape_of(node)) == len(shape_of(before[0]))
+    return same_rank and bool(here) and all(a < b for a, b in zip(here, there, strict=True))
+
+
+def _grown_back(flow: Flow, entry: int) -> int | None:
+    low = _space(flow.nodes[entry])
+    exits = flow.furthest(entry)
+    grown = [at for at in exits if _larger(_space(flow.nodes[at]), low)]
+    return grown[-1] if grown else None
+
+
+def _space(node: fx.Node) -> tuple[int, ...]:
+    """Height and width of an image-shaped value."""
+    shape = shape_of(node)
+    return shape[-2:] if len(shape) >= 4 else ()
+
+
+def _larger(space: Sequence[int], low: Sequence[int]) -> bool:
+    return bool(space) and all(a > b for a, b in zip(space, low, strict=True))

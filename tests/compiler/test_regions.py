@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import fx
+from turbo4d.compiler.regions import Region
+
+from tests.compiler.captures import analysed, build, exported
+from tests.support import flat_args
+
+NAMES = ("sv4d_tree", "sv4d2_small", "video_unet", "joint_dit", "multi_view")
+
+
+def named(name: str, kind: str) -> list[str]:
+    return [region.name for region in analysed(name).regions if region.kind == kind]
+
+
+def test_chains_of_a_unet_are_named_by_structure() -> None:
+    assert named("sv4d_tree", "chain") == [
+        "down.0.0.chain", "down.1.0.chain", "middle.chain", "up.1.0.chain", "up.1.1.chain",
+        "up.0.0.chain", "up.0.1.chain",
+    ]  # fmt: skip
+    assert named("sv4d_tree", "level") == ["level.1"]
+    assert named("sv4d_tree", "core") == ["core"]
+    assert named("sv4d_tree", "block")[:3] == [
+        "down.0.0.spatial", "down.0.0.camera", "down.0.0.motion",
+    ]  # fmt: skip
+    assert len(named("sv4d_tree", "block")) == 3 * 7
+
+
+def test_chains_at_one_resolution_are_a_stack() -> None:
+    assert named("multi_view", "chain") == ["stack.0.chain"]
+    assert named("joint_dit", "chain") == ["stack.0.chain", "stack.1.chain"]
+
+
+def test_separate_transformers_are_chains_of_their_own() -> None:
+    assert named("video_unet", "chain") == [
+        "down.0.0.chain", "down.0.1.chain", "middle.0.chain", "middle.1.chain", "up.0.0.chain",
+        "up.0.1.chain",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_region_is_entered_and_left_in_one_place(name: str) -> None:
+    """Cutting the exit leaves nothing inside alive; cutting the entry starves the exit."""
+    analysis = analysed(name)
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    sample = analysis.capture.table[analysis.roles.sample].name
+    results = analysis.capture.module.graph.output_node().all_input_nodes
+    for region in analysis.regions:
+        assert not _reaches(nodes[sample], results, without={nodes[region.entry]})
+        assert not _reaches(nodes[region.entry], results, without={nodes[region.exit]})
+        assert _reaches(nodes[region.entry], [nodes[region.exit]], without=set())
+
+
+def _reaches(start: fx.Node, ends: list[fx.Node], without: set[fx.Node]) -> bool:
+    waiting, seen = [start], {start, *without}
+    while waiting:
+        node = waiting.pop()
+        if node in ends:
+            return True
+        waiting += [user for user in node.users if user not in seen]
+        seen |= set(node.users)
+    return False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_residual_region_adds_its_value_to_its_entry(name: str) -> None:
+    analysis = analysed(name)
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    chains = [region for region in analysis.regions if region.kind == "chain"]
+    for region in analysis.regions:
+        if region.residual:
+            node = nodes[region.exit]
+            assert node.target is torch.ops.aten.add.Tensor
+            assert {o.name for o in node.all_input_nodes} == {region.entry, region.value}
+        else:
+            assert region.value == region.exit
+    if name != "joint_dit":
+        assert all(chain.residual for chain in chains)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_regions_nest_and_hold_every_site_once(name: str) -> None:
+    analysis = analysed(name)
+    by_name = {region.name: region for region in analysis.regions}
+    rank = ["block", "chain", "level", "core"]
+    for region in analysis.regions:
+        if region.parent is not None:
+            parent = by_name[region.parent]
+            assert rank.index(region.kind) <= rank.index(parent.kind)
+            assert set(region.sites) <= set(parent.sites)
+            assert region.flops <= parent.flops
+    chains = [region for region in analysis.regions if region.kind == "chain"]
+    held = [site for chain in chains for site in chain.sites]
+    assert sorted(held) == sorted(site.name for site in analysis.sites)
+    for chain in chains:
+        blocks = [r for r in analysis.regions if r.kind == "block" and r.parent == chain.name]
+        assert sorted(s for b in blocks for s in b.sites) == (sorted(chain.sites) if blocks else [])
+
+
+def test_the_core_is_all_but_the_first_and_the_last_product() -> None:
+    analysis = analysed("sv4d_tree")
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    core = _region("sv4d_tree", "core")
+    assert nodes[core.entry].args[1].name == "w_input_blocks_0_0_weight"  # type: ignore[union-attr]
+    [last] = nodes[core.exit].users
+    assert last.args[1].name == "w_out_2_weight"  # type: ignore[union-attr]
+
+
+def test_a_level_reaches_from_the_downsample_to_the_upsample() -> None:
+    analysis = analysed("sv4d_tree")
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    level = _region("sv4d_tree", "level.1")
+    assert nodes[level.entry].args[1].name == "w_input_blocks_2_0_op_weight"  # type: ignore[union-attr]
+    assert nodes[level.exit].args[1].name == "w_output_blocks_1_2_conv_weight"  # type: ignore[union-attr]
+
+
+def test_a_block_reaches_around_its_attention_and_feed_forwards() -> None:
+    """Each block has eight projections, and two products per feed-forward."""
+    analysis = analysed("sv4d_tree")
+    linear = torch.ops.aten.linear.default
+    from turbo4d.compiler.flow import only_for
+
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    for kind, feed_forwards in (("spatial", 1), ("camera", 2), ("motion", 2)):
+        block = _region("sv4d_tree", f"down.0.0.{kind}")
+        inside = only_for(nodes[block.value], nodes[block.entry])
+        products = [node for node in inside if node.target is linear]
+        # C and M have the view or frame embedding's two as well.
+        extra = 0 if kind == "spatial" else 2
+        assert len(products) == 8 + 2 * feed_forwards + extra
+
+
+@pytest.mark.parametrize("name", ["video_unet", "multi_view"])
+def test_slots_have_the_shape_dtype_and_bytes_of_the_value(name: str) -> None:
+    analysis = analysed(name)
+    _, call = build(name)
+    values = _values(exported(name).module, flat_args(exported(name), (), call))
+    for region in analysis.regions:
+        value = values[region.value]
+        assert region.slot_shape == tuple(value.shape)
+        assert region.slot_dtype == value.dtype
+        assert region.slot_bytes == value.numel() * value.element_size()
+
+
+def _values(module: fx.GraphModule, args: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    seen: dict[str, torch.Tensor] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> torch.Tensor:
+            seen[n.name] = super().run_node(n)
+            return seen[n.name]
+
+    with torch.no_grad():
+        Recorder(module).run(*args)
+    return seen
+
+
+def _region(name: str, region: str) -> Region:
+    return next(one for one in analysed(name).regions if one.name == region)
