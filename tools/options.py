@@ -1,0 +1,107 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from turbo4d.tools.failures import CallError
+from turbo4d.tools.parser import Parser, choose, whole_number
+
+MODELS = ("nano", "sv4d", "sv4d2", "sv4d2_8views", "tiny")
+PRESETS = ("none", "exact", "quality", "balanced", "fast")
+REGIONS = ("block", "chain", "level", "core")
+DTYPES = ("fp32", "bf16")
+# Lowerings that DESIGN names, and whether this version builds them.
+LOWERINGS = {
+    "eager": True,
+    "inductor": False,
+    "onnxruntime": False,
+    "tensorrt-rtx": False,
+    "tensorrt": False,
+    "torch-tensorrt": False,
+    "aot-inductor": False,
+}
+
+
+def add_model(parser: Parser, default: str) -> None:
+    """--model, --checkpoint, --dtype, --seed."""
+    parser.add_argument(
+        "--model", default=default, metavar="NAME",
+        help=f"{', '.join(MODELS)} or package.module:factory (default: {default})",
+    )  # fmt: skip
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, as .safetensors")
+    parser.add_argument("--dtype", default="fp32", metavar="TYPE", help="fp32 (default) or bf16")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="of the noise (default: 0)"
+    )
+
+
+def add_plan(parser: Parser) -> None:
+    """--plan, --regions, --steps, --lowering."""
+    parser.add_argument(
+        "--plan", default="balanced", metavar="PLAN",
+        help=f"{', '.join(PRESETS)} or a plan file (default: balanced)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--regions", metavar="KINDS",
+        help=f"kinds of region a preset may use, of {','.join(REGIONS)} (default: chain,core)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps",
+        type=whole_number(1),
+        default=20,
+        metavar="N",
+        help="denoising steps (default: 20)",
+    )
+    parser.add_argument(
+        "--lowering", default="eager", metavar="NAME", help="what runs the graphs (default: eager)"
+    )
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuse an unknown --model or --dtype.
+
+    Raises:
+        CallError: with the choices.
+    """
+    if ":" not in args.model:
+        choose("--model", args.model, MODELS)
+    choose("--dtype", args.dtype, DTYPES)
+
+
+def check_plan(args: argparse.Namespace) -> None:
+    """Refuse an unknown --plan, --lowering or --regions; `args.regions` becomes a tuple or None.
+
+    Raises:
+        CallError: with the choices.
+    """
+    args.lowering = "eager" if args.lowering == "auto" else args.lowering
+    choose("--lowering", args.lowering, [*LOWERINGS, "auto"])
+    if not LOWERINGS[args.lowering]:
+        raise CallError(
+            f"--lowering {args.lowering!r} is not built yet in this version; choose 'eager'."
+        )
+    if args.plan not in PRESETS and not Path(args.plan).is_file():
+        if Path(args.plan).suffix or "/" in args.plan:
+            raise CallError(f"--plan {args.plan!r} is not a file; name a plan file or a preset.")
+        choose("--plan", args.plan, PRESETS)
+    if args.regions is not None:
+        names = tuple(name.strip() for name in args.regions.split(","))
+        args.regions = tuple(choose("--regions", name, REGIONS) for name in names)
+
+
+def scene_numbers(text: str) -> tuple[int, ...]:
+    """An argparse type: `3`, `0,2,5` or `0-4`, without repeats."""
+    numbers: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            numbers += range(int(first), int(last if dash else first) + 1)
+    except ValueError:
+        numbers = []
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, wanted scene numbers from 0 such as 3 or 0,2,5 or 0-4"
+        )
+    return tuple(numbers)

@@ -1,0 +1,48 @@
+"""--plan FILE: read before anything is compiled, and refused where it cannot fit the run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from turbo4d.models.schedule import edm_sigmas
+from turbo4d.runtime.levels import to_sigma
+from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.plan_source import read_plan
+from turbo4d.tools.failures import CallError
+
+_SAME_LEVEL = 1e-3  # one schedule, computed in two precisions
+
+
+def plan_option(given: str, steps: int) -> str | Plan:
+    """The preset's name, or the plan of a file.
+
+    Whether the plan is for this model and geometry shows once the model is captured.
+
+    Args:
+        given: what --plan said.
+        steps: of the run.
+
+    Raises:
+        PlanError: the file holds no plan.
+        CallError: the plan is for another schedule.
+    """
+    plan = read_plan(given)
+    if isinstance(plan, Plan):
+        _check_schedule(Path(given), plan, steps)
+    return plan
+
+
+def _check_schedule(path: Path, plan: Plan, steps: int) -> None:
+    if plan.steps != steps:
+        raise CallError(
+            f"--plan {str(path)!r} is for {plan.steps} steps; this run has {steps}. Add --steps "
+            f"{plan.steps}, or name another plan."
+        )
+    for step, (theirs, ours) in enumerate(zip(plan.levels, edm_sigmas(steps).tolist())):
+        sigma = to_sigma(theirs, plan.level_unit)
+        if not math.isclose(sigma, ours, rel_tol=_SAME_LEVEL):
+            raise CallError(
+                f"--plan {str(path)!r} is for sigma {sigma:.4g} at step {step}; this run has "
+                f"{ours:.4g}. Name a plan made for this schedule."
+            )

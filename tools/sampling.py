@@ -1,0 +1,94 @@
+"""The two runs that are compared: the plain network, and the same network under turbo4d."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from turbo4d.compiler.backend import CompiledDenoiser
+from turbo4d.compiler.backend import turbo4d as backend
+from turbo4d.models.guiders import SpatiotemporalPredictionGuider
+from turbo4d.models.sampler import guided_denoiser, sample_dpmpp_2m, sample_euler
+from turbo4d.models.schedule import edm_sigmas
+from turbo4d.runtime.plan import Plan, RegionInfo
+from turbo4d.runtime.plan_text import picture
+from turbo4d.runtime.report import Report
+from turbo4d.tools.asset import Asset
+from turbo4d.tools.load_model import LoadedModel
+
+import turbo4d
+
+GUIDER = SpatiotemporalPredictionGuider(max_scale=2.0, min_scale=1.0)
+SOLVERS: Mapping[str, Callable[..., Tensor]] = {
+    "euler": sample_euler,
+    "dpmpp_2m": sample_dpmpp_2m,
+}
+
+
+def sample_plain(model: LoadedModel, asset: Asset, steps: int, solver: str = "euler") -> Tensor:
+    """The uncached sample: every step computed, by the network as it is.
+
+    Args:
+        model: the network.
+        asset: conditioning and noise.
+        steps: of the schedule.
+        solver: a key of SOLVERS.
+
+    Returns:
+        The latent [F*V, 4, h, w].
+    """
+    sigmas = edm_sigmas(steps).to(asset.noise)
+    denoiser = guided_denoiser(model.network, asset.conditioning, GUIDER, sigmas)
+    return SOLVERS[solver](denoiser, asset.noise, sigmas)
+
+
+class Turbo:
+    """The network compiled by turbo4d, sampled in a fresh session each time.
+
+    Args:
+        model: the network.
+        steps: of the schedule.
+        options: of the backend.
+
+    Attributes:
+        steps: as given.
+        report: of the last session.
+        plan: that it carried out.
+        regions: of the network.
+    """
+
+    def __init__(self, model: LoadedModel, steps: int, options: Mapping[str, Any]) -> None:
+        self.steps = steps
+        self.report: Report | None = None
+        self.plan: Plan | None = None
+        self.regions: tuple[RegionInfo, ...] = ()
+        self._options = dict(options)
+        self._network = torch.compile(
+            model.network, backend=self._backend, fullgraph=True, dynamic=False
+        )
+
+    def _backend(self, gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> CompiledDenoiser:
+        # What torch.compile(backend="turbo4d") calls; here, to see the regions too.
+        built = backend(gm, inputs, options=self._options)
+        if built.analysis is not None:
+            self.regions = tuple(region.info for region in built.analysis.regions)
+        return built
+
+    def sample(self, asset: Asset) -> Tensor:
+        """The latent [F*V, 4, h, w], by Euler's method under the plan."""
+        sigmas = edm_sigmas(self.steps)
+        with turbo4d.session(self._network, steps=self.steps, levels=sigmas.tolist()) as run:
+            denoiser = guided_denoiser(
+                self._network, asset.conditioning, GUIDER, sigmas.to(asset.noise)
+            )
+            latent = sample_euler(
+                denoiser, asset.noise, sigmas, before_step=lambda i, sigma: run.step(i)
+            )
+            self.report, self.plan = run.report(), run.plan
+        return latent
+
+    def picture(self) -> str:
+        """The plan of the last session in letters, a column per step."""
+        return picture(self.plan, self.regions) if self.plan is not None else "no plan"
