@@ -1,8 +1,9 @@
 """Presets: policies over the noise level that become a plan once the levels are known.
 
-A policy adds up how far the model's features drift from one noise level to the next. While the
-drift since the last step that computed everything is small, a step reuses the largest regions it
-may; as it grows, smaller ones; then it computes everything again.
+A policy adds up how far the model's features drift from one noise level to the next. A step reuses
+the largest kind of region whose slots were written little drift ago; as the drift grows, a smaller
+kind; then it computes everything again. A step that reuses small regions executes the larger ones
+around them, so their slots are fresh from there on.
 """
 
 from __future__ import annotations
@@ -18,17 +19,30 @@ from .geometry import Geometry
 from .levels import LevelUnit, check_levels, infer_unit, to_sigma, without_end
 from .plan import Plan, RegionInfo, RegionKind, Row
 
-# Drift per unit of ln(sigma), at points of ln(sigma), rising; linear between, constant beyond.
-# To be measured on nano: 1 minus the cosine of a chain's residual at neighbouring levels, divided
-# by their distance in ln(sigma). Until then it follows a scratch network on SV4D's schedule:
-# hardly any drift above sigma 20, most between 12 and 0.1.
+# Drift per unit of ln(sigma), at points of ln(sigma), rising; linear between, constant beyond:
+# the relative error of the final latent when the step before is used again at this level. Measured
+# on nano-v1, 20 steps, by tools/measure_drift.py (tools/results/drift-nano-v1.json); another
+# network on the same schedule may drift otherwise.
 DRIFT: tuple[tuple[float, float], ...] = (
-    (-6.2, 0.05),
-    (-3.5, 0.08),
-    (-2.3, 0.45),
-    (2.5, 0.45),
-    (3.0, 0.03),
-    (6.6, 0.01),
+    (-5.369, 0.000155),
+    (-3.842, 0.003317),
+    (-2.592, 0.017934),
+    (-1.532, 0.02802),
+    (-0.613, 0.076835),
+    (0.199, 0.139352),
+    (0.927, 0.086465),
+    (1.585, 0.030715),
+    (2.187, 0.010578),
+    (2.742, 0.003071),
+    (3.255, 0.000858),
+    (3.733, 0.000263),
+    (4.181, 9.4e-05),
+    (4.602, 3.9e-05),
+    (4.999, 1.9e-05),
+    (5.374, 1e-05),
+    (5.731, 6e-06),
+    (6.07, 3e-06),
+    (6.393, 2e-06),
 )
 
 
@@ -45,12 +59,12 @@ class Thresholds:
     max_age: int
 
 
-# To be tuned by measurement, with DRIFT. A larger region that is reused leaves out the smaller
-# ones, so it accepts less drift.
+# How much final error a slot may stand for. Reusing chains errs less than reusing the core, since
+# the residual blocks around them are executed, but saves less too.
 THRESHOLDS: dict[str, Thresholds] = {
-    "quality": Thresholds({"core": 0.01, "level": 0.02, "chain": 0.10, "block": 0.10}, 3),
-    "balanced": Thresholds({"core": 0.03, "level": 0.06, "chain": 0.30, "block": 0.30}, 4),
-    "fast": Thresholds({"core": 0.10, "level": 0.20, "chain": 0.60, "block": 0.60}, 6),
+    "quality": Thresholds({"core": 0.012, "level": 0.012, "chain": 0.015, "block": 0.015}, 40),
+    "balanced": Thresholds({"core": 0.029, "level": 0.029, "chain": 0.029, "block": 0.029}, 40),
+    "fast": Thresholds({"core": 0.0315, "level": 0.0315, "chain": 0.034, "block": 0.034}, 40),
 }
 PRESETS = ("none", "exact", *THRESHOLDS)
 KINDS: tuple[RegionKind, ...] = ("core", "level", "chain", "block")  # the largest first
@@ -144,11 +158,9 @@ def reusable(
     return {kind: tuple(found[kind]) for kind in KINDS if kind in wanted and kind in found}
 
 
-def drift(
-    sigma_from: float, sigma_to: float, table: Sequence[tuple[float, float]] = DRIFT
-) -> float:
-    """How far features drift between two noise levels: the table's integral over ln(sigma)."""
-    return abs(_integral(math.log(sigma_from), table) - _integral(math.log(sigma_to), table))
+def drift(sigma_from: float, sigma_to: float) -> float:
+    """How far features drift between two noise levels: the integral of DRIFT over ln(sigma)."""
+    return abs(_integral(math.log(sigma_from), DRIFT) - _integral(math.log(sigma_to), DRIFT))
 
 
 def _integral(end: float, table: Sequence[tuple[float, float]]) -> float:
@@ -172,17 +184,22 @@ def _rows(
     visited: Collection[int] | None,
 ) -> tuple[Row, ...]:
     rows: list[dict[str, Action] | None] = []
-    computed: int | None = None
+    written: dict[RegionKind, int] = {}  # step at which a kind's regions were last executed
     for step, sigma in enumerate(sigmas):
         if visited is not None and step not in visited:
             rows.append(None)
             continue
-        names: tuple[str, ...] = ()
-        if computed is not None and step - computed <= thresholds.max_age:
-            drifted = drift(sigmas[computed], sigma)
-            fitting = (n for kind, n in by_kind.items() if drifted < thresholds.drift.get(kind, 0))
-            names = next(fitting, ())
-        if not names:
-            computed = step
+        fitting = (
+            kind
+            for kind in by_kind
+            if kind in written
+            and step - written[kind] <= thresholds.max_age
+            and drift(sigmas[written[kind]], sigma) < thresholds.drift.get(kind, 0.0)
+        )
+        reused = next(fitting, None)
+        # A region that holds the reused ones is executed around them.
+        executed = KINDS if reused is None else KINDS[: KINDS.index(reused)]
+        written.update(dict.fromkeys(executed, step))
+        names = () if reused is None else by_kind[reused]
         rows.append(dict.fromkeys(names, REUSE))
     return tuple(rows)

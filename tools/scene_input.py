@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from turbo4d.models.render import ELEVATION_RAD
-from turbo4d.models.scenes import render_scene
+from turbo4d.models.scenes import Scene, render_scene
 from turbo4d.tools.failures import CallError
 
 
@@ -31,10 +31,14 @@ class SceneInput:
 
 def held_out_scene(index: int, views: int, frames: int, size: int) -> SceneInput:
     """Held-out scene `index`, which no training saw."""
-    scene = render_scene(index, "held_out", views=views, frames=frames, size=size)
+    return scene_input(render_scene(index, "held_out", views=views, frames=frames, size=size))
+
+
+def scene_input(scene: Scene) -> SceneInput:
+    """What a model is shown of a rendered scene, and the truth it is judged by."""
     return SceneInput(
-        name=f"scene {index}",
-        index=index,
+        name=f"scene {scene.index}",
+        index=scene.index,
         frames=scene.images[0],
         views=scene.images[:, 0],
         azimuth_rad=scene.azimuth_rad,
@@ -54,7 +58,9 @@ def scene_folder(folder: Path, views: int, frames: int, size: int) -> SceneInput
         CallError: images are missing, too many, unreadable, or of another size.
     """
     if not folder.is_dir():
-        raise CallError(f"--input {str(folder)!r} is not a folder; name one with frame_0.png ...")
+        raise CallError(
+            f"--input {str(folder)!r} is not a folder; name one that holds frame_0.png."
+        )
     shown = {stem: _read(folder, stem, count, size) for stem, count in _wanted(views, frames)}
     return SceneInput(
         name=folder.name,

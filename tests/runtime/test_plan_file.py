@@ -76,6 +76,15 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
     assert [each.name for each in tmp_path.iterdir()] == ["plan.json"]
 
 
+def test_a_reader_sees_the_old_file_or_the_new_one_and_never_half(tmp_path):
+    path = tmp_path / "plan.json"
+    plan_of({}).save(path)
+    with path.open() as reader:
+        plan_of({}, {}).save(path)
+        assert Plan.from_json(reader.read()) == plan_of({})
+    assert Plan.load(path) == plan_of({}, {})
+
+
 def changed(**fields) -> str:
     return json.dumps({**json.loads(plan_of({}, {"core": "reuse"}).to_json()), **fields})
 

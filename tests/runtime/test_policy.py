@@ -1,4 +1,6 @@
+import json
 import math
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -11,6 +13,7 @@ from turbo4d.runtime.policy import DRIFT, PRESETS, THRESHOLDS, Thresholds, drift
 
 from tests.runtime.fake import GEOMETRY, REGIONS, SIGMAS
 
+RESULTS = Path(__file__).parents[2] / "tools" / "results"
 # SV4D's own schedule of 20 steps.
 SV4D = [
     *(700, 510.4, 366.6, 259.0, 179.7, 122.2, 81.26, 52.68, 33.19, 20.24),
@@ -69,12 +72,23 @@ def test_a_larger_core_threshold_never_spends_more(levels, chain, low, more):
 
 @given(SCHEDULES, SMALL, st.floats(0, 1), st.integers(1, 9))
 def test_larger_thresholds_or_ages_never_compute_more_steps(levels, low, more, age):
-    made = []
+    made = []  # of one kind: between two kinds a larger threshold also refreshes fewer slots
     for tau, max_age in [(low, age), (low + more, age), (low + more, age + 1)]:
-        with patch.dict(THRESHOLDS, balanced=Thresholds({"chain": tau, "core": tau / 2}, max_age)):
-            made.append(plan("balanced", levels))
+        with patch.dict(THRESHOLDS, balanced=Thresholds({"chain": tau}, max_age)):
+            made.append(plan("balanced", levels, use=("chain",)))
     counts = [full_steps(each) for each in made]
     assert counts == sorted(counts, reverse=True)
+
+
+def test_a_step_that_reuses_chains_refreshes_the_cores_slot():
+    thresholds = Thresholds({"core": 1.0, "chain": 9.0}, 9)
+    levels = [math.exp(-0.4 * n) for n in range(9)]
+    with patch.dict(THRESHOLDS, balanced=thresholds), patch.object(policy, "DRIFT", ((0.0, 1.0),)):
+        made = plan("balanced", levels)
+    letters = "".join(
+        {"core": "K"}.get(next(iter(row), ""), "c") if row else "C" for row in made.streams["main"]
+    )
+    assert letters == "CKKcKKcKK"
 
 
 @given(SIGMA, SIGMA, SIGMA)
@@ -100,6 +114,12 @@ def test_drift_is_the_integral_of_the_table(one, two):
 
     riemann = sum(density(start + (n + 0.5) * width) * width for n in range(count))
     assert drift(high, low) == pytest.approx(riemann, rel=1e-2, abs=1e-4)
+
+
+def test_the_table_is_the_stored_measurement():
+    stored = json.loads((RESULTS / "drift-nano-v1.json").read_text())
+    points = sorted((point["ln_sigma"], point["density"]) for point in stored["drift"])
+    assert tuple(points) == DRIFT
 
 
 def test_the_table_rises_and_is_positive():

@@ -185,6 +185,16 @@ def test_a_second_run_reads_nothing_of_the_first():
     assert run.report()["events"] == []
 
 
+def test_a_new_run_drops_the_slots_even_if_its_first_step_is_left_out():
+    fast, _ = runner(plan_of({}, REUSE, REUSE))
+    with session(fast) as run:
+        run_all(run, fast, calls_of(2))
+        run.step(0)
+        run_all(run, fast, calls_of(2)[1:])
+    kinds = [event["kind"] for event in run.report()["events"]]
+    assert kinds == ["idle-step", "full-variant"]
+
+
 def test_sessions_do_not_share_slots():
     fast, _ = runner(plan_of(*ROWS))
     with session(fast) as run:

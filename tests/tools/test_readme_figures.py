@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from turbo4d.tools import readme_figures
+from turbo4d.tools.readme_figures import (
+    BEGIN,
+    END,
+    README,
+    RESULTS,
+    block,
+    read_reports,
+    with_block,
+)
+
+REPORT = {
+    "plan": "balanced",
+    "regions": None,
+    "speedup": 2.5,
+    "psnr_mask_db": 40.04,
+    "ssim": 0.98765,
+    "control_steps": 8,
+    "control_solver": "euler",
+    "control_psnr_mask_db": 30.06,
+    "gt_psnr_mask_baseline_db": 18.5,
+    "gt_psnr_mask_turbo_db": 18.25,
+    "trivial_psnr_mask_db": {"white": 5.0, "mean_colour": 11.0},
+    "scenes": [{}, {}, {}],
+    "runs": 3,
+    "model": "nano",
+    "weights": "trained",
+    "weights_sha256": "0123456789abcdef",
+    "steps": 20,
+    "dtype": "fp32",
+    "lowering": "eager",
+    "device": "a machine",
+    "threads": 2,
+    "torch": "2.13.0",
+}
+
+
+def test_a_row_holds_the_reports_figures():
+    text = block([REPORT])
+    row = next(line for line in text.splitlines() if line.startswith("| `balanced`"))
+    assert row == (
+        "| `balanced` | core, chain | **2.50x** | **40.0 dB** | 0.9877 | "
+        "8 steps (euler): 30.1 dB | +0.25 dB |"
+    )
+    assert "3 held-out scenes" in text
+    assert "best predictor without a model 11.0 dB" in text
+    assert "GPU: not measured." in text
+
+
+def test_reports_are_ordered_by_speed(tmp_path):
+    for name, speedup in [("a", 3.0), ("b", 1.5)]:
+        (tmp_path / f"generate-{name}.json").write_text(
+            json.dumps({"plan": name, "speedup": speedup})
+        )
+    (tmp_path / "other.json").write_text("{}")
+    assert [report["plan"] for report in read_reports(tmp_path)] == ["b", "a"]
+
+
+def test_only_the_block_between_the_markers_changes():
+    readme = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert with_block(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+def test_the_readme_shows_the_stored_reports():
+    assert README.read_text() == with_block(README.read_text(), block(read_reports(RESULTS)))
+
+
+@pytest.mark.parametrize(("figures", "status"), [("same", 0), ("other", 1)])
+def test_check_tells_by_its_status(figures, status, tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\nsame\n{END}\n")
+    monkeypatch.setattr(readme_figures, "README", readme)
+    monkeypatch.setattr(readme_figures, "block", lambda reports: figures)
+    assert readme_figures.main(["--check"]) == status
+    assert readme.read_text() == f"{BEGIN}\nsame\n{END}\n"

@@ -1,0 +1,95 @@
+"""Writes the README's figures from the reports under tools/results/; nothing there is typed.
+
+Example:
+    python tools/readme_figures.py            # rewrite the block between the markers
+    python tools/readme_figures.py --check    # exit 1 where the README is not what the reports say
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "tools" / "results"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def read_reports(folder: Path) -> list[dict[str, Any]]:
+    """Every report of `generate --compare` in a folder, the fastest last."""
+    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("generate-*.json"))]
+    return sorted(reports, key=lambda report: report["speedup"])
+
+
+def block(reports: Sequence[Mapping[str, Any]]) -> str:
+    """The README's figures as Markdown."""
+    if not reports:
+        return "Not measured yet."
+    lines = [
+        "| plan | regions | speed-up | PSNR in the object | SSIM "
+        "| fewer uncached steps in that time | loss against ground truth |",
+        "|---|---|---|---|---|---|---|",
+        *map(_row, reports),
+    ]
+    first = reports[0]
+    baseline = first["gt_psnr_mask_baseline_db"]
+    trivial = max(first["trivial_psnr_mask_db"].values())
+    notes = (
+        f"\nMedians of {len(first['scenes'])} held-out scenes, {first['runs']} alternating runs of "
+        f"each: `{first['model']}` ({first['weights']} weights, sha256 "
+        f"`{first['weights_sha256'][:12]}`), {first['steps']} steps, {first['dtype']}, lowering "
+        f"`{first['lowering']}` on both sides, from noise to latent, compile time excluded. "
+        f"{first['device']}, {first['threads']} threads, torch {first['torch']}. PSNR is against "
+        "the uncached sample of the same seed. Against the ground truth the uncached model reaches "
+        f"{baseline:.1f} dB in the object, the best predictor without a model {trivial:.1f} dB. "
+        "GPU: not measured."
+    )
+    return "\n".join(lines) + "\n" + notes
+
+
+def _row(report: Mapping[str, Any]) -> str:
+    loss = report["gt_psnr_mask_baseline_db"] - report["gt_psnr_mask_turbo_db"]
+    exact = report["psnr_mask_db"] >= 200.0
+    kinds = ", ".join(report["regions"] or ()) or "core, chain"
+    control = (
+        f"{report['control_steps']} steps ({report['control_solver']}): "
+        f"{report['control_psnr_mask_db']:.1f} dB"
+    )
+    cells = [
+        f"`{report['plan']}`",
+        "none" if exact else kinds,
+        f"**{report['speedup']:.2f}x**",
+        "equal in every bit" if exact else f"**{report['psnr_mask_db']:.1f} dB**",
+        f"{report['ssim']:.4f}",
+        control,
+        f"{loss:+.2f} dB",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def with_block(readme: str, figures: str) -> str:
+    """The README with its figures replaced."""
+    head, _, rest = readme.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{figures}\n{END}{tail}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Write the README's figures from stored reports.")
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    args = parser.parse_args(argv)
+    before = README.read_text()
+    after = with_block(before, block(read_reports(RESULTS)))
+    if args.check:
+        return int(before != after)
+    README.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
