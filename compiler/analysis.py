@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from turbo4d.compiler.attentions import find_attentions
 from turbo4d.compiler.axes import letters_of, map_axes
 from turbo4d.compiler.errors import NoSitesError
 from turbo4d.compiler.flops import count_flops
@@ -13,7 +14,7 @@ from turbo4d.compiler.geometry import resolve
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.regions import Region, find_regions
 from turbo4d.compiler.roles import Roles, find_roles
-from turbo4d.compiler.sites import SELF_KINDS, Site, classify, find_attentions, name_sites
+from turbo4d.compiler.sites import SELF_KINDS, Site, classify, name_sites
 from turbo4d.runtime.geometry import Geometry
 
 
@@ -40,12 +41,13 @@ class Analysis:
     flops: Mapping[str, int]
 
 
-def analyse(capture: Capture, geometry: Mapping[str, int] | None = None) -> Analysis:
+def analyse(capture: Capture, geometry: Mapping[str, int | str] | None = None) -> Analysis:
     """Find out everything that a plan, a pass or a reader needs to know of a capture.
 
     Args:
         capture: from either door.
-        geometry: any of batch, views, frames, height, width; the rest is inferred.
+        geometry: any of batch, views, frames, height, width, as sizes; and order, the letters of
+            the image axis, "BFV" or "BVF". The rest is inferred.
 
     Raises:
         CaptureError: where the sample or the level cannot be told.
@@ -54,10 +56,10 @@ def analyse(capture: Capture, geometry: Mapping[str, int] | None = None) -> Anal
     """
     graph = capture.module.graph
     roles = find_roles(capture)
-    axes = map_axes(capture, roles)
+    attentions = find_attentions(graph)
+    axes = map_axes(capture, roles, attentions)
     layout = resolve(capture, roles, axes, geometry)
     flow = Flow(graph, roles.stream)
-    attentions = find_attentions(graph)
     on_stream = [a for a in attentions if a.node.name in flow.index]
     if not on_stream:
         raise NoSitesError(

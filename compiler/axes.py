@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
+from turbo4d.compiler.attentions import Attention
 from turbo4d.compiler.axis_rules import carry, fresh, shape_of
 from turbo4d.compiler.errors import GeometryError
 from turbo4d.compiler.factors import Axes, Axis, Root, pieces, whole
@@ -26,6 +27,7 @@ class AxisMap:
         of: axes by node name.
         images: the root of the flat image axis.
         cuts: where the graph cuts it: each product of trailing sizes, without 1 and the whole.
+        attended: the intervals of its index that some attention runs over.
         frames: length of a frame axis of its own (a sample of rank 5), else None.
         height: of the latent.
         width: of the latent.
@@ -34,13 +36,19 @@ class AxisMap:
     of: Mapping[str, Axes]
     images: Root
     cuts: frozenset[int]
+    attended: frozenset[tuple[int, int]]
     frames: int | None
     height: int
     width: int
 
 
-def map_axes(capture: Capture, roles: Roles) -> AxisMap:
+def map_axes(capture: Capture, roles: Roles, attentions: Sequence[Attention]) -> AxisMap:
     """Follow every axis of the inputs through the graph.
+
+    Args:
+        capture: of the graph.
+        roles: of its inputs.
+        attentions: of the graph.
 
     Raises:
         GeometryError: for a sample whose axes cannot be told apart.
@@ -62,17 +70,22 @@ def map_axes(capture: Capture, roles: Roles) -> AxisMap:
     for node in graph.nodes:
         if node.op == "call_function":
             of[node.name] = carry(node, known, roles.stream)
-    cuts = {
-        cut
-        for axes in of.values()
-        for axis in axes
-        for atom in pieces(axis)
-        if atom.root is roots[0]
-        for cut in (atom.inner, atom.inner * atom.size)
-    }
+    everywhere = (axis for axes in of.values() for axis in axes)
+    cuts = {cut for interval in _intervals(everywhere, roots[0]) for cut in interval}
+    keys = (of[attention.key.name][attention.key_axis] for attention in attentions)
+    attended = frozenset(_intervals(keys, roots[0]))
     frames = next((root.size for root in roots if root.letter == "F"), None)
     shape = shape_of(sample)
-    return AxisMap(of, roots[0], frozenset(cuts - {1, shape[0]}), frames, shape[-2], shape[-1])
+    return AxisMap(
+        of, roots[0], frozenset(cuts - {1, shape[0]}), attended, frames, shape[-2], shape[-1]
+    )
+
+
+def _intervals(axes: Iterable[Axis], root: Root) -> Iterator[tuple[int, int]]:
+    for axis in axes:
+        for atom in pieces(axis):
+            if atom.root is root:
+                yield atom.inner, atom.inner * atom.size
 
 
 def _outside(kind: str, target: str, shape: tuple[int, ...]) -> Axes:

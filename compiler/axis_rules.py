@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -224,7 +224,11 @@ def _int(value: Any) -> int:
 def _ints(value: Any) -> Sequence[int]:
     if value is None:
         return ()
-    return [int(item) for item in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return (
+        list(map(int, cast(Sequence[int], value)))
+        if isinstance(value, (list, tuple))
+        else [int(value)]
+    )
 
 
 def _operators(*names: str) -> list[Any]:

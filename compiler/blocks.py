@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from turbo4d.compiler.chains import Segment
 from turbo4d.compiler.flow import Flow
+
+aten = torch.ops.aten
 
 
 def find_blocks(flow: Flow, chain: Segment, kinds: dict[int, str]) -> list[tuple[str, Segment]]:
@@ -36,9 +40,7 @@ def find_blocks(flow: Flow, chain: Segment, kinds: dict[int, str]) -> list[tuple
 def _segment(flow: Flow, entry: int, exit: int) -> Segment:
     node = flow.nodes[exit]
     sides = [flow.index.get(operand.name, -1) for operand in node.all_input_nodes]
-    is_sum = getattr(node.target, "overloadpacket", None) is not None and (
-        str(node.target) == "aten.add.Tensor" and node.kwargs.get("alpha", 1) == 1
-    )
-    if is_sum and entry in sides and len(sides) == 2:
+    plain_sum = node.target is aten.add.Tensor and node.kwargs.get("alpha", 1) == 1
+    if plain_sum and entry in sides and len(sides) == 2:
         return Segment(entry, exit, sides[1 - sides.index(entry)])
     return Segment(entry, exit, exit)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import OpOverload, is_fake, writes
+from turbo4d.compiler.compat import is_fake, is_operator, writes
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.ir import Placeholder
 from turbo4d.compiler.spelling import RULES, Call, fold_copies, trimmed
@@ -130,7 +130,7 @@ def _write(graph: fx.Graph, node: fx.Node, env: dict[fx.Node, Any]) -> fx.Node |
     if isinstance(answer, fx.Node):
         return answer
     call = trimmed(answer or Call(node.target, args, dict(kwargs)))
-    if isinstance(call.target, OpOverload) and writes(call.target):
+    if is_operator(call.target) and writes(call.target):
         raise CaptureError(f"%{node.name} writes to its argument ({call.target}).")
     written = graph.create_node(
         "call_function", call.target, call.args, call.kwargs, name=_base_name(call.target)

@@ -80,8 +80,9 @@ def capture_export(
     _refuse_autocast()
     if module.training:
         raise CaptureError(_training(module))
-    named = dict(kwargs or {})
-    program = _export(module, tuple(args), named)
+    # Arguments that are one tensor would become one input, for good.
+    call, named = compat.without_aliases((tuple(args), dict(kwargs or {})))
+    program = _export(module, call, named)
     signature = program.graph_signature
     written = [
         spec.target or spec.arg.name
@@ -90,18 +91,18 @@ def capture_export(
     ]
     if written:
         raise CaptureError(_mutating(written))
-    paths = _leaf_paths(module, tuple(args), named)
+    paths = _leaf_paths(module, call, named)
+    rows, held = _rows(program, paths)
     flat = program.graph_module
     if any(_must_retrace(node) for node in flat.graph.nodes):
         values = [node.meta.get("val") for node in flat.graph.find_nodes(op="placeholder")]
         traced = compat.trace(flat, values)
         if traced.mutated:
-            raise CaptureError(_mutating([str(index) for index in traced.mutated]))
+            raise CaptureError(_mutating([rows[index].target for index in traced.mutated]))
         flat = traced.module
-    rows, held = _rows(program, paths)
     graph = canonicalise(flat, rows)
     constants = {**graph.constants, **held}
-    weights = {**program.state_dict, **program.constants}
+    weights: dict[str, Any] = {**program.state_dict, **program.constants}
     spec: Any = program.call_spec
     return Capture(
         graph.module,
@@ -136,9 +137,9 @@ def _must_retrace(node: fx.Node) -> bool:
     """Whether the compile door would show this node otherwise than canonicalise spells it."""
     if node.op != "call_function" or node.target in SPELLED:
         return False
-    if isinstance(node.target, compat.OpOverload):
+    if compat.is_operator(node.target):
         return compat.opens_up(node.target)
-    return isinstance(node.target, compat.HigherOrderOperator)
+    return compat.is_higher_order(node.target)
 
 
 def _rows(program: ExportedProgram, paths: Sequence[str]) -> tuple[list[Row], dict[str, Tensor]]:
@@ -177,17 +178,18 @@ def _leaf_paths(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     names = [name for name in bound if name not in kwargs]
     leaves = compat.flatten_with_path((args, kwargs))
     paths: list[str] = []
-    for (side, entry, *rest), _ in leaves:
-        if side.idx == 1:
-            name = entry.key
+    for key, _ in leaves:
+        name: str
+        if key[0].idx == 1:
+            name = key[1].key
         else:
-            index = entry.idx
+            index: int = key[1].idx
             last = names[-1] if names else ""
             parameter = inspect.signature(module.forward).parameters.get(last)
             starred = parameter is not None and parameter.kind is parameter.VAR_POSITIONAL
             plain = len(names) - starred
             name = names[index] if index < plain else f"{last}[{index - plain}]"
-        paths.append(name + "".join(str(key) for key in rest))
+        paths.append(name + "".join(map(str, key[2:])))
     return paths
 
 
@@ -204,9 +206,9 @@ def _sources(gm: fx.GraphModule, module: nn.Module | None) -> list[Source]:
     return read_sources(expressions, signature)
 
 
-def _hints(module: nn.Module | None) -> dict[str, int]:
+def _hints(module: nn.Module | None) -> dict[str, int | str]:
     said: Any = getattr(module, "turbo4d_geometry", None)
-    return {str(axis): int(size) for axis, size in said.items()} if said else {}
+    return dict(said) if said else {}
 
 
 def _refuse_autocast() -> None:

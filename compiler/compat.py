@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Everything private of torch that the compiler uses, in one place, with what it relies on.
 
 Written against torch 2.13; the shapes of 2.11 and 2.12 are handled where they differ.
@@ -43,7 +44,7 @@ def trace(module: fx.GraphModule, inputs: Sequence[Any]) -> Traced:
         traced, signature = aot_export_module(
             module, list(inputs), trace_joint=False, pre_dispatch=True
         )
-    names: list[str] = signature.user_inputs
+    names: list[str] = [str(name) for name in signature.user_inputs]
     written: Mapping[str, str] = getattr(signature, "user_inputs_to_mutate", None) or {}
     mutated = tuple(names.index(name) for name in written.values())
     if not isinstance(traced, fx.GraphModule):
@@ -56,8 +57,14 @@ def is_fake(value: object) -> bool:
     return isinstance(value, FakeTensor)
 
 
-OpOverload = torch._ops.OpOverload
-HigherOrderOperator = torch._ops.HigherOrderOperator
+def is_operator(target: object) -> bool:
+    """Whether a node's target is an overload of a dispatched operator, such as aten.add.Tensor."""
+    return isinstance(target, torch._ops.OpOverload)
+
+
+def is_higher_order(target: object) -> bool:
+    """Whether a node's target takes graphs as arguments."""
+    return isinstance(target, torch._ops.HigherOrderOperator)
 
 
 def flatten_with_path(tree: object) -> list[tuple[tuple[Any, ...], Any]]:
@@ -66,12 +73,25 @@ def flatten_with_path(tree: object) -> list[tuple[tuple[Any, ...], Any]]:
     return leaves
 
 
-def writes(op: OpOverload) -> bool:
+def without_aliases(tree: Any) -> Any:
+    """The same nest of tuples, lists and dicts, a tensor that comes again copied."""
+    seen: set[int] = set()
+
+    def own(leaf: object) -> object:
+        if isinstance(leaf, torch.Tensor) and id(leaf) in seen:
+            return leaf.clone()
+        seen.add(id(leaf))
+        return leaf
+
+    return pytree.tree_map(own, tree)
+
+
+def writes(op: Any) -> bool:
     """Whether an operator writes to one of its arguments."""
     return op._schema.is_mutable
 
 
-def opens_up(op: OpOverload) -> bool:
+def opens_up(op: Any) -> bool:
     """Whether `trace` would replace an operator by those it is made of.
 
     Relies on functionalisation's rule: a composite operator that may alias or write is opened up,
@@ -86,7 +106,7 @@ def opens_up(op: OpOverload) -> bool:
     )
 
 
-def arguments_of(op: OpOverload) -> tuple[tuple[str, bool, bool, object], ...]:
+def arguments_of(op: Any) -> tuple[tuple[str, bool, bool, object], ...]:
     """For each argument in order: name, keyword-only, has a default, the default."""
     return tuple(
         (
@@ -109,24 +129,23 @@ def source_of(node: fx.Node) -> str | None:
     if source is None:
         return None
     name: Any = source.name
-    return name() if callable(name) else name
+    return str(name()) if callable(name) else name
 
 
 def compiling_module() -> torch.nn.Module | None:
     """Inside a torch.compile backend, the module being compiled, where Dynamo shows it.
 
-    Relies on the current translator's frame: the module is its `self`, or the first of the `args`
-    of a decorator around forward.
+    Relies on the current translator's frame: the module is its only local that is one (`self`, or
+    `fn` of Dynamo's own wrapper), or the first of the `args` of a decorator around forward.
     """
     try:
         translator: Any = InstructionTranslator.current_tx()
     except AttributeError:
         return None
     held: Mapping[str, Any] = getattr(translator, "f_locals", {})
-    for owner in (held.get("self"), *tuple(held.get("args") or ())[:1]):
-        if isinstance(owner, torch.nn.Module):
-            return owner
-    return None
+    first = tuple(held.get("args") or ())[:1]
+    modules = [value for value in (*held.values(), *first) if isinstance(value, torch.nn.Module)]
+    return modules[0] if len(modules) == 1 else None
 
 
 def through_dynamo(error: Exception, frame: FrameType | None) -> Exception:
@@ -139,7 +158,8 @@ def through_dynamo(error: Exception, frame: FrameType | None) -> Exception:
     Relies on `OutputGraph.call_user_compiler` and `_convert_frame` re-raising `ShortenTraceback`.
     """
     kind = type(error)
-    both = type(kind.__name__, (kind, ShortenTraceback), {"__module__": kind.__module__})
+    bases: Any = (kind, ShortenTraceback)
+    both: Any = type(kind.__name__, bases, {"__module__": kind.__module__})
     passing = both(*error.args, first_useful_frame=frame)
     for note in getattr(error, "__notes__", ()):
         passing.add_note(note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -12,8 +13,10 @@ from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.costs import flops_by_kind, folded_sites
 from turbo4d.compiler.regions import Region
 from turbo4d.compiler.sites import Site
+from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.levels import LevelUnit
 from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.plan_source import read_plan
 from turbo4d.runtime.plan_text import picture
 from turbo4d.runtime.policy import resolve
 
@@ -116,8 +119,8 @@ def explain(
     model: nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    plan: str | Plan = "balanced",
-    geometry: Mapping[str, int] | None = None,
+    plan: str | PathLike[str] | Plan = "balanced",
+    geometry: Mapping[str, int | str] | None = None,
     levels: Sequence[float] | None = None,
     level_unit: LevelUnit | None = None,
 ) -> Explanation:
@@ -127,22 +130,25 @@ def explain(
         model: a denoiser in eval mode, on any device; on "meta" it needs no memory.
         args: positional arguments of one call.
         kwargs: keyword arguments of one call.
-        plan: a preset, or a plan of one's own.
-        geometry: any of batch, views, frames, height, width.
+        plan: a preset, a plan of one's own, or a plan's file.
+        geometry: any of batch, views, frames, height, width, and order; see `analyse`.
         levels: noise level of each step, for a preset; default: 20 steps of SV4D's schedule.
         level_unit: of the levels; None infers it.
 
     Raises:
         CaptureError: where the model is no pure graph, or has no attention.
         GeometryError: where views and frames cannot be told.
+        OptionError: where the plan is neither a preset nor a file.
         PlanError: where the plan does not fit the model.
     """
     analysis = analyse(capture_export(model, args, kwargs), geometry)
-    if isinstance(plan, Plan):
-        resolved, schedule = plan, "its own levels"
+    given = read_plan(plan)
+    if isinstance(given, Plan):
+        _check_fit(given, analysis)
+        resolved, schedule = given, "its own levels"
     else:
         resolved = resolve(
-            plan,
+            given,
             levels=levels or edm_levels(),
             level_unit=level_unit,
             model=analysis.capture.fingerprint,
@@ -152,6 +158,18 @@ def explain(
         schedule = "levels as given" if levels else "SV4D's levels, sigma 700 to 0.002"
     params = sum(parameter.numel() for parameter in model.parameters())
     return Explanation(type(model).__name__, params, analysis, resolved, schedule)
+
+
+def _check_fit(plan: Plan, analysis: Analysis) -> None:
+    for what, wanted, got in (
+        ("model", plan.model, analysis.capture.fingerprint),
+        ("geometry", plan.geometry, analysis.geometry),
+    ):
+        if wanted != got:
+            raise PlanError(
+                f"plan {plan.name!r} is for {what} {wanted}; this one is {got}. "
+                f"Make a plan for this {what}."
+            )
 
 
 def edm_levels(

@@ -82,12 +82,17 @@ def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> Axes:
     # Pieces that a cut across separated dissolve here, if they are next to each other again.
     waiting = list(joined([atom for axis in axes for atom in axis]))
     result: list[Axis] = []
-    for position, side in enumerate(shape):
-        taken = _take(waiting, side)
-        if taken is None:
-            return (*result, *_cut_across(waiting, shape[position:]))
-        axis, waiting = taken
-        result.append(joined(axis))
+    at = 0
+    while at < len(shape):
+        count, taken = 1, _take(waiting, shape[at])
+        while taken is None:
+            # The side cuts across an atom; some more sides together do not.
+            count += 1
+            taken = _take(waiting, math.prod(shape[at : at + count]))
+        group, waiting = taken
+        sides = shape[at : at + count]
+        result += [joined(group)] if count == 1 else _cut_across(joined(group), sides)
+        at += count
     return tuple(result)
 
 
@@ -110,8 +115,8 @@ def _take(waiting: list[Atom], side: int) -> tuple[list[Atom], list[Atom]] | Non
     return axis, rest
 
 
-def _cut_across(waiting: list[Atom], shape: Sequence[int]) -> list[Axis]:
-    root = Root("?", length(tuple(waiting)), product=tuple(waiting), why="reshape")
+def _cut_across(group: Axis, shape: Sequence[int]) -> list[Axis]:
+    root = Root("?", length(group), product=group, why="reshape")
     inner = root.size
     result: list[Axis] = []
     for side in shape:

@@ -16,6 +16,7 @@ from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.roles import Roles
 from turbo4d.runtime.geometry import Geometry
 
+Given = Mapping[str, int | str]
 NAMES = ("batch", "views", "frames", "height", "width")
 ORDERS = ("BFV", "BVF")
 
@@ -43,33 +44,29 @@ class Layout:
         return {images: tuple(found)}
 
 
-def resolve(
-    capture: Capture, roles: Roles, axes: AxisMap, given: Mapping[str, int] | None
-) -> Layout:
+def resolve(capture: Capture, roles: Roles, axes: AxisMap, given: Given | None) -> Layout:
     """Settle the geometry of a capture.
 
     Args:
         capture: with the module's own hints.
         roles: of the inputs.
         axes: of the graph.
-        given: sizes by name; they win over the module's hints.
+        given: sizes by name, and "order"; they win over the module's hints.
 
     Raises:
         GeometryError: an unknown name, sizes that the graph contradicts, or a choice it leaves
             open.
     """
     wanted = {**capture.hints, **(given or {})}
-    unknown = sorted(set(wanted) - set(NAMES))
-    if unknown:
-        raise GeometryError(
-            f"geometry: {unknown[0]!r} is unknown; choose from {', '.join(sorted(NAMES))}."
-        )
+    order = wanted.pop("order", None)
+    _check_names(wanted, order)
     for name, got in (("height", axes.height), ("width", axes.width)):
         if wanted.get(name, got) != got:
             raise GeometryError(f"geometry: {name} is {wanted[name]}; the sample has {got}.")
-    found = _candidates(axes, wanted)
+    found = [layout for layout in _candidates(axes, wanted) if order in (None, layout.order)]
     if not found:
-        raise GeometryError(_contradiction(capture, roles, axes, wanted))
+        said = wanted if order is None else {**wanted, "order": order}
+        raise GeometryError(_contradiction(capture, roles, axes, said))
     found = _plainest(_with_batch_of(capture, found), axes)
     sizes = dict.fromkeys(layout.geometry for layout in found)
     if len(sizes) > 1:
@@ -78,12 +75,25 @@ def resolve(
         raise GeometryError(
             f"geometry: {axes.images.size} images of {found[0].geometry.frames} frames and "
             f"{found[0].geometry.views} views may lie in the order (batch, frames, views) or "
-            "(batch, views, frames); the graph fits both. Capture with frames != views."
+            "(batch, views, frames); the graph fits both. "
+            'Say which with geometry={"order": "BFV"} or {"order": "BVF"}.'
         )
     return found[0]
 
 
-def _candidates(axes: AxisMap, wanted: Mapping[str, int]) -> list[Layout]:
+def _check_names(wanted: Given, order: int | str | None) -> None:
+    unknown = sorted(set(wanted) - set(NAMES))
+    if unknown:
+        choices = ", ".join(sorted((*NAMES, "order")))
+        raise GeometryError(f"geometry: {unknown[0]!r} is unknown; choose from {choices}.")
+    if order not in (None, *ORDERS):
+        raise GeometryError(
+            f"geometry: order is {order!r}; wanted {' or '.join(map(repr, ORDERS))}, the letters "
+            "of the image axis, outermost first."
+        )
+
+
+def _candidates(axes: AxisMap, wanted: Given) -> list[Layout]:
     images = axes.images.size
     found: list[Layout] = []
     for batch in _choices(wanted, "batch", images):
@@ -95,17 +105,22 @@ def _candidates(axes: AxisMap, wanted: Mapping[str, int]) -> list[Layout]:
             if axes.frames is not None and rest != 1:
                 continue
             geometry = Geometry(batch, views, frames, axes.height, axes.width)
-            found += [
-                layout
-                for order in (ORDERS if axes.frames is None and views > 1 < frames else ("BFV",))
-                if (layout := Layout(geometry, order)) and axes.cuts <= _cuts(layout, axes)
-            ]
+            both = axes.frames is None and views > 1 and frames > 1
+            layouts = (Layout(geometry, order) for order in ORDERS[: 1 + both])
+            found += [layout for layout in layouts if _fits(layout, axes)]
     return found
 
 
-def _choices(wanted: Mapping[str, int], name: str, limit: int) -> Iterable[int]:
+def _fits(layout: Layout, axes: AxisMap) -> bool:
+    """Whether the graph cuts between factors only, and attends to no other guidance branch."""
+    apart = axes.images.size // layout.geometry.batch
+    return axes.cuts <= _cuts(layout, axes) and all(end <= apart for _, end in axes.attended)
+
+
+def _choices(wanted: Given, name: str, limit: int) -> Iterable[int]:
     if name in wanted:
-        return (wanted[name],) if limit % wanted[name] == 0 else ()
+        size = int(wanted[name])
+        return (size,) if size > 0 and limit % size == 0 else ()
     return (size for size in range(1, limit + 1) if limit % size == 0)
 
 
@@ -138,10 +153,9 @@ def _plainest(found: list[Layout], axes: AxisMap) -> list[Layout]:
     # One axis beside the branches is a video's, not a set of views, unless someone says so.
     least_views = min(min(layout.geometry.views, 2) for layout in found)
     found = [layout for layout in found if min(layout.geometry.views, 2) == least_views]
-    if not axes.cuts and axes.frames is None:
-        plain = [layout for layout in found if layout.geometry.frames == 1]
-        return plain or found
-    return found
+    # Where the graph treats all images alike, each is a branch of its own.
+    single = [layout for layout in found if layout.geometry.frames == 1]
+    return single if not axes.cuts and single else found
 
 
 def _open_sizes(axes: AxisMap, sizes: Iterable[Geometry]) -> str:
@@ -154,7 +168,7 @@ def _open_sizes(axes: AxisMap, sizes: Iterable[Geometry]) -> str:
     )
 
 
-def _contradiction(capture: Capture, roles: Roles, axes: AxisMap, wanted: Mapping[str, int]) -> str:
+def _contradiction(capture: Capture, roles: Roles, axes: AxisMap, wanted: Given) -> str:
     said = ", ".join(f"{name}={size}" for name, size in sorted(wanted.items()))
     cuts = ", ".join(str(cut) for cut in sorted(axes.cuts, reverse=True)) or "nowhere"
     return (

@@ -71,7 +71,7 @@ class Capture:
     out_spec: Any = None
     out_literals: Mapping[int, object] = field(default_factory=dict[int, object])
     input_paths: tuple[str, ...] = ()
-    hints: Mapping[str, int] = field(default_factory=dict[str, int])
+    hints: Mapping[str, int | str] = field(default_factory=dict[str, int | str])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from turbo4d.runtime.errors import OptionError
 from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.plan_source import read_plan
 
 _NOT_BUILT = {"adaptive": False, "invariant": None}
 
@@ -47,7 +48,8 @@ class Options:
 
         Raises:
             OptionError: an unknown name, with the choices; a value of the wrong kind; an option
-                that this version does not carry out.
+                that this version does not carry out; a plan that is neither preset nor file.
+            PlanError: a file that holds no plan.
         """
         names = sorted(field.name for field in fields(Options))
         for name, value in given.items():
@@ -62,7 +64,7 @@ class Options:
             kinds, wanted = _KINDS[name]
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise OptionError(f"option {name!r} is {value!r}; wanted {wanted}.")
-        return Options(**given)
+        return replace(Options(**given), plan=read_plan(given.get("plan", Options.plan)))
 
 
 _NONE = type(None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
+from turbo4d.compiler.axis_rules import shape_of
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.flops import MULTIPLIERS
 from turbo4d.compiler.ir import Capture, Placeholder
@@ -63,8 +65,8 @@ def reached(starts: Iterable[fx.Node]) -> list[fx.Node]:
 
 
 def _sample(capture: Capture, inputs: list[int]) -> int:
-    outputs = capture.module.graph.output_node().args[0]
-    wanted = tuple(outputs[0].meta["val"].shape) if outputs else ()
+    outputs: Any = capture.module.graph.output_node().args[0]
+    wanted = shape_of(outputs[0]) if outputs else ()
     ranked: dict[int, list[int]] = {}
     for index in inputs:
         shape = capture.table[index].shape

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import OpOverload
+from turbo4d.compiler.compat import is_operator
 
 if TYPE_CHECKING:
     from turbo4d.compiler.ir import Placeholder
@@ -34,12 +34,13 @@ def dtype_text(dtype: torch.dtype) -> str:
     return _SHORT.get(dtype, str(dtype).removeprefix("torch."))
 
 
-def type_text(value: object) -> str:
+def type_text(value: Any) -> str:
     """Dtype and shape of a value: "f32[2, 3]"."""
     if isinstance(value, Tensor):
         return f"{dtype_text(value.dtype)}[{', '.join(str(side) for side in value.shape)}]"
-    if isinstance(value, Iterable):
-        return f"({', '.join(type_text(part) for part in value)})"
+    if isinstance(value, (list, tuple)):
+        parts = cast(Sequence[Any], value)
+        return f"({', '.join(map(type_text, parts))})"
     return type(value).__name__
 
 
@@ -91,7 +92,7 @@ def _call(node: fx.Node) -> str:
 
 
 def _target(target: Any) -> str:
-    if isinstance(target, OpOverload):
+    if is_operator(target):
         return str(target).removesuffix(".default")
     return getattr(target, "__name__", str(target))
 
@@ -100,7 +101,8 @@ def _argument(value: Any) -> str:
     if isinstance(value, fx.Node):
         return f"%{value.name}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_argument(part) for part in value)}]"
+        parts = cast(Sequence[Any], value)
+        return f"[{', '.join(map(_argument, parts))}]"
     if isinstance(value, torch.dtype):
         return dtype_text(value)
     return str(value).removeprefix("torch.") if not isinstance(value, str) else repr(value)

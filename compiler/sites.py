@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import fx
+from turbo4d.compiler.attentions import Attention
 from turbo4d.compiler.axes import AxisMap, letters_of
 from turbo4d.compiler.axis_rules import shape_of
 from turbo4d.compiler.factors import Axis, Root, pieces
@@ -18,8 +17,6 @@ from turbo4d.compiler.roles import Roles
 if TYPE_CHECKING:
     from turbo4d.compiler.regions import Region
 
-aten = torch.ops.aten
-SDPA = aten.scaled_dot_product_attention.default
 Kind = Literal["spatial", "camera", "motion", "joint", "cross", "reference", "unclassified"]
 _PLAIN: tuple[Kind, ...] = ("spatial", "camera", "motion")
 SELF_KINDS = ("spatial", "camera", "motion", "joint")
@@ -27,11 +24,6 @@ _MEANING = {
     "H": "spatial", "W": "spatial", "S": "spatial", "V": "camera", "F": "motion",
     "context": "context", "h": "context", "w": "context",
 }  # fmt: skip
-_SCALING = (
-    aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, aten.add.Tensor,
-    aten.sub.Tensor, aten._to_copy.default, aten.masked_fill.Scalar,
-)  # fmt: skip
-_PRODUCTS = (aten.matmul.default, aten.bmm.default)
 
 
 @dataclass(frozen=True)
@@ -59,68 +51,6 @@ class Site:
     heads: int
     groups: int
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Attention:
-    """The operands of one attention, however it is written.
-
-    Args:
-        node: that yields the attended values.
-        query: [..., L, D].
-        key: [..., K, D], or [..., D, K] where written out by hand.
-        keys: K.
-        key_axis: position of K in `key`.
-    """
-
-    node: fx.Node
-    query: fx.Node
-    key: fx.Node
-    keys: int
-    key_axis: int
-
-
-def find_attentions(graph: fx.Graph) -> list[Attention]:
-    """Every attention of a graph: the fused operator, and softmax(QK^T)V written out."""
-    found: list[Attention] = []
-    for node in graph.nodes:
-        if node.target is SDPA:
-            query, key = (_node(operand) for operand in node.args[:2])
-            found.append(Attention(node, query, key, shape_of(key)[-2], -2))
-        elif node.target is aten.softmax.int and (written := _written_out(node)):
-            found.append(written)
-    return found
-
-
-def _node(value: Any) -> fx.Node:
-    return value
-
-
-def _written_out(softmax: fx.Node) -> Attention | None:
-    scores = _node(softmax.args[0])
-    while scores.target in _SCALING:
-        scores = _node(scores.args[0])
-    result = softmax
-    while len(result.users) == 1 and result.target not in _PRODUCTS:
-        [user] = result.users
-        if user.target not in (*_SCALING, *_PRODUCTS):
-            return None
-        result = user
-    if scores.target not in _PRODUCTS or result.target not in _PRODUCTS:
-        return None
-    if _node(result.args[0]) not in (softmax, *_trail(softmax, result)):
-        return None
-    query, key = (_node(operand) for operand in scores.args[:2])
-    return Attention(result, query, key, shape_of(key)[-1], -1)
-
-
-def _trail(start: fx.Node, end: fx.Node) -> list[fx.Node]:
-    found: list[fx.Node] = []
-    node = start
-    while node is not end:
-        [node] = node.users
-        found.append(node)
-    return found
 
 
 def classify(attention: Attention, roles: Roles, axes: AxisMap, layout: Layout) -> tuple[Kind, str]:
@@ -151,7 +81,7 @@ def _self_kind(axis: Axis, axes: AxisMap, layout: Layout) -> tuple[Kind, str]:
         return "joint", f"over {' '.join(letters)}"
     if meanings == {"context"}:
         return "unclassified", "its keys are conditioning that was mixed with the sample"
-    [kind] = (kind for kind in _PLAIN if kind in meanings)
+    kind: Kind = next(kind for kind in _PLAIN if kind in meanings)
     return kind, _partial(axis, axes.images, letters)
 
 
@@ -185,17 +115,17 @@ def name_sites(
         region = min(around, key=lambda region: region.nodes, default=None)
         name = _site_name(region, kind)
         seen[name] = seen.get(name, 0) + 1
-        shape = shape_of(attention.query)
-        batch = shape[:-3] if len(shape) > 3 else shape[:-2]
+        *batch, length, _ = shape_of(attention.query)
+        heads = batch.pop() if len(batch) > 1 else 1
         sites.append(
             Site(
                 name=name if seen[name] == 1 else f"{name}.{seen[name] - 1}",
                 node=attention.node.name,
                 kind=kind,
                 region=region.name if region else None,
-                query_tokens=shape[-2],
+                query_tokens=length,
                 key_tokens=attention.keys,
-                heads=shape[-3] if len(shape) > 3 else 1,
+                heads=heads,
                 groups=prod(batch),
                 note=note,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -86,7 +86,7 @@ def _path(path: str, signature: inspect.Signature | None, roots: set[str]) -> st
     item = _ITEM.match(path, len(name)) if bracket else None
     if item is None:
         return path
-    parameters = signature.parameters if signature else {}
+    parameters: Mapping[str, inspect.Parameter] = signature.parameters if signature else {}
     rest = path[item.end() :]
     if name in parameters:
         collects = parameters[name].kind is inspect.Parameter.VAR_KEYWORD

@@ -8,13 +8,13 @@ the strides it meets; so a graph captured from one memory layout runs on another
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import OpOverload, arguments_of
+from turbo4d.compiler.compat import arguments_of, is_operator
 from turbo4d.compiler.errors import CaptureError
 
 aten = torch.ops.aten
@@ -35,7 +35,8 @@ _WITHOUT_EFFECT = ("cudnn_enable", "cudnn_enabled")
 Spelled = Call | fx.Node | None
 """What a rule answers: a call to write, a node to use instead, or None to keep the node."""
 
-Rule = Callable[[fx.Node, tuple[Any, ...], dict[str, Any]], Spelled]
+Args = Sequence[Any]
+Rule = Callable[[fx.Node, Args, dict[str, Any]], Spelled]
 
 
 def value_of(node: Any) -> Tensor:
@@ -53,7 +54,7 @@ def shape_of(node: Any) -> tuple[int, ...]:
 
 def trimmed(call: Call) -> Call:
     """The same call with arguments in schema order, defaults left out, axes counted from 0."""
-    if not isinstance(call.target, OpOverload):
+    if not is_operator(call.target):
         return call
     given = dict(call.kwargs)
     schema = arguments_of(call.target)
@@ -78,23 +79,23 @@ def trimmed(call: Call) -> Call:
 def _same(value: Any, default: Any) -> bool:
     if isinstance(value, fx.Node):
         return False
-    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
-        return list(value) == list(default)
-    return type(value) is type(default) and value == default
+    # A list reaches here as fx's own kind of list, its default as a plain one.
+    alike = type(value) is type(default) or isinstance(value, list)
+    return alike and bool(value == default)
 
 
-def _use_input(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _use_input(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     return args[0]
 
 
-def _reshape(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _reshape(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     shape = shape_of(node)
     if shape_of(args[0]) == shape:
         return args[0]
     return Call(aten.reshape.default, (args[0], list(shape)), {})
 
 
-def _dropout(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _dropout(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     if args[2] and args[1] > 0:
         raise CaptureError(
             f"the forward draws random numbers: dropout of {args[1]} in training mode; "
@@ -110,7 +111,7 @@ def fold_copies(graph: fx.Graph) -> None:
     result has the same memory layout either way.
     """
     for node in graph.find_nodes(op="call_function", target=aten.reshape.default):
-        copy = node.args[0]
+        copy: Any = node.args[0]
         if copy.target is not aten.clone.default or len(copy.users) > 1:
             continue
         if copy.kwargs.get("memory_format") is not torch.contiguous_format:
@@ -129,7 +130,7 @@ def viewable(value: Tensor, shape: tuple[int, ...]) -> bool:
     return True
 
 
-def _contiguous(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _contiguous(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     layout = kwargs.get("memory_format", args[1] if len(args) > 1 else None)
     if layout is None and node.target is aten.contiguous.default:
         layout = torch.contiguous_format
@@ -140,7 +141,7 @@ def _contiguous(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return Call(aten.clone.default, (args[0],), {"memory_format": layout})
 
 
-def _cast(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _cast(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     before, after = value_of(args[0]), value_of(node)
     wanted: dict[str, Any] = {}
     if before.dtype != after.dtype:
@@ -155,14 +156,14 @@ def _cast(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spell
     return Call(aten._to_copy.default, (args[0],), wanted)
 
 
-def _expand(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _expand(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     shape = shape_of(node)
     if shape_of(args[0]) == shape:
         return args[0]
     return Call(aten.expand.default, (args[0], list(shape)), {})
 
 
-def _transpose(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _transpose(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     rank = len(shape_of(node))
     order = list(range(rank))
     if rank:
@@ -174,7 +175,7 @@ def _transpose(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return _permuted(args[0], order)
 
 
-def _permute(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _permute(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     rank = len(shape_of(node))
     return _permuted(args[0], [axis % rank for axis in args[1]])
 
@@ -185,10 +186,10 @@ def _permuted(source: fx.Node, order: list[int]) -> Spelled:
     return Call(aten.permute.default, (source, order), {})
 
 
-def _slice(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
-    source, axis, start, end, step = (*args, *(0, None, None, 1)[len(args) - 1 :])
-    axis %= len(shape_of(source))
-    return _sliced(source, axis, start, end, step)
+def _slice(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
+    given: list[Any] = [*args, *(0, None, None, 1)[len(args) - 1 :]]
+    source, axis, start, end, step = given
+    return _sliced(source, axis % len(shape_of(source)), start, end, step)
 
 
 def _sliced(source: fx.Node, axis: int, start: Any, end: Any, step: int = 1) -> Spelled:
@@ -199,22 +200,22 @@ def _sliced(source: fx.Node, axis: int, start: Any, end: Any, step: int = 1) -> 
     return Call(aten.slice.Tensor, (source, axis, start, end, step), {})
 
 
-def _select(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _select(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     shape = shape_of(args[0])
-    axis = args[1] % len(shape)
+    axis: int = args[1] % len(shape)
     return Call(aten.select.int, (args[0], axis, args[2] % shape[axis]), {})
 
 
-def _unsqueeze(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _unsqueeze(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     return Call(aten.unsqueeze.default, (args[0], args[1] % len(shape_of(node))), {})
 
 
-def _cat(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _cat(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     return Call(aten.cat.default, (list(args[0]), axis % len(shape_of(node))), {})
 
 
-def _part(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+def _part(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     """`getitem` of a split: a slice; of an unbind: a select."""
     many, index = args
     if not isinstance(many, fx.Node) or many.target not in _MANY:
@@ -232,10 +233,12 @@ def _part(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spell
     return _sliced(source, axis, start, start + sides[index])
 
 
-def _softmax(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
-    dtype = args[2] if len(args) > 2 else kwargs.get("dtype")
-    extra = {} if dtype is None or dtype == value_of(args[0]).dtype else {"dtype": dtype}
-    return Call(aten.softmax.int, (args[0], args[1] % len(shape_of(node)), *extra.values()), {})
+def _softmax(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
+    dtype: Any = args[2] if len(args) > 2 else kwargs.get("dtype")
+    axis = args[1] % len(shape_of(node))
+    if dtype is None or dtype == value_of(args[0]).dtype:
+        return Call(aten.softmax.int, (args[0], axis), {})
+    return Call(aten.softmax.int, (args[0], axis, dtype), {})
 
 
 _CONTIGUOUS = (aten.clone.default, aten.contiguous.default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import fx
@@ -52,7 +53,8 @@ def is_skip(flow: Flow, node: fx.Node) -> bool:
 
 
 def _channels(node: fx.Node) -> bool:
-    return len(node.args) > 1 and node.args[1] == 1
+    axis: Any = node.args[1] if len(node.args) > 1 else 0
+    return bool(axis == 1)
 
 
 def _shrinks(flow: Flow, position: int) -> bool:
@@ -61,7 +63,7 @@ def _shrinks(flow: Flow, position: int) -> bool:
     if len(before) != 1 or node.target in _REARRANGING:
         return False
     here, there = _space(node), _space(before[0])
-    same_rank = len(shape_of(node)) == len(shape_of(before[0]))
+    same_rank: bool = len(shape_of(node)) == len(shape_of(before[0]))
     return same_rank and bool(here) and all(a < b for a, b in zip(here, there, strict=True))
 
 

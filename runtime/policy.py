@@ -185,21 +185,31 @@ def _rows(
 ) -> tuple[Row, ...]:
     rows: list[dict[str, Action] | None] = []
     written: dict[RegionKind, int] = {}  # step at which a kind's regions were last executed
-    for step, sigma in enumerate(sigmas):
+    for step in range(len(sigmas)):
         if visited is not None and step not in visited:
             rows.append(None)
             continue
-        fitting = (
-            kind
-            for kind in by_kind
-            if kind in written
-            and step - written[kind] <= thresholds.max_age
-            and drift(sigmas[written[kind]], sigma) < thresholds.drift.get(kind, 0.0)
-        )
-        reused = next(fitting, None)
+        reused = _largest_fresh(step, sigmas, thresholds, by_kind, written)
         # A region that holds the reused ones is executed around them.
         executed = KINDS if reused is None else KINDS[: KINDS.index(reused)]
         written.update(dict.fromkeys(executed, step))
         names = () if reused is None else by_kind[reused]
         rows.append(dict.fromkeys(names, REUSE))
     return tuple(rows)
+
+
+def _largest_fresh(
+    step: int,
+    sigmas: Sequence[float],
+    thresholds: Thresholds,
+    kinds: Collection[RegionKind],
+    written: Mapping[RegionKind, int],
+) -> RegionKind | None:
+    """The largest kind whose slots were written recently enough, in steps and in drift."""
+    for kind in kinds:
+        since = written.get(kind)
+        if since is None or step - since > thresholds.max_age:
+            continue
+        if drift(sigmas[since], sigmas[step]) < thresholds.drift.get(kind, 0.0):
+            return kind
+    return None

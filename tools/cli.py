@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    if argv is None and not debug:
-        sys.excepthook = _unforeseen
+    if argv is None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+        if not debug:
+            sys.excepthook = _unforeseen
     try:
         return _run(words)
     except BrokenPipeError:  # `turbo4d ... | head`: the reader has what it wanted

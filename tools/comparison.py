@@ -5,17 +5,20 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from turbo4d.runtime.plan import Plan
 from turbo4d.tools.asset import Asset, decode
 from turbo4d.tools.control import time_controls
 from turbo4d.tools.fidelity import object_mask, of_trivial, to_reference, to_truth
 from turbo4d.tools.load_model import LoadedModel
-from turbo4d.tools.sampling import Turbo, sample_plain
+from turbo4d.tools.sampling import SOLVERS, Turbo, sample_plain
 from turbo4d.tools.scene_input import SceneInput
 from turbo4d.tools.timing import Timed, alternate, timed
+from turbo4d.tools.whole_step import computed_steps, fewest_steps, rival_of, whole_step_plans
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Comparison:
     first_turbo_s: float  # the run that compiled
     control_steps: int
     control_solver: str
+    whole_step_computed: int | None  # computed steps of whole-step reuse, where it was a rival
     session: Mapping[str, Any]  # the report of turbo's last session
 
 
@@ -60,8 +64,10 @@ def compare(
     _, first_turbo_s = timed(lambda: turbo.sample(assets[0]), device)
     say("warming up")
     sample_plain(model, assets[0], turbo.steps)
-    pairs = [_pair(model, turbo, asset, runs, device, say) for asset in assets]
-    session = turbo.report or {}
+    pairs = [
+        alternate(_pair(model, turbo, asset), runs, device, _named(say, asset)) for asset in assets
+    ]
+    session, plan = turbo.report or {}, turbo.plan
     turbo_s, baseline_s = (
         statistics.median(pair[side].timing.median for pair in pairs)
         for side in ("turbo", "baseline")
@@ -69,31 +75,64 @@ def compare(
     count, controls = time_controls(
         model, assets, turbo_s, baseline_s, turbo.steps, runs, device, say
     )
+    everything = [{**pair, **control} for pair, control in zip(pairs, controls, strict=True)]
+    rival = _whole_step(model, turbo, assets, pairs, say)
+    if rival is not None:
+        for asset, found in zip(assets, everything, strict=True):
+            job = {"whole_step": partial(turbo.sample, asset, rival)}
+            found |= alternate(job, runs, device, _named(say, asset))
     say("decoding")
-    judged = [
-        _judge(model, asset, {**pair, **control})
-        for asset, pair, control in zip(assets, pairs, controls, strict=True)
-    ]
+    judged = [_judge(model, *one) for one in zip(assets, everything, strict=True)]
     solver = _better(judged, sorted(controls[0]))
+    turbo.plan = plan
     return Comparison(
         [SceneResult(asset, _images(images, solver), row) for asset, images, row in judged],
-        first_turbo_s, count, solver, session,
-    )  # fmt: skip
+        first_turbo_s,
+        count,
+        solver,
+        None if rival is None else computed_steps(rival),
+        session,
+    )
 
 
-def _pair(
+def _named(say: Callable[[str], None], asset: Asset) -> Callable[[str], None]:
+    return lambda text: say(f"{asset.scene.name}, {text}")
+
+
+def _pair(model: LoadedModel, turbo: Turbo, asset: Asset) -> dict[str, Callable[[], Tensor]]:
+    return {
+        "baseline": partial(sample_plain, model, asset, turbo.steps),
+        "turbo": partial(turbo.sample, asset),
+    }
+
+
+def _whole_step(
     model: LoadedModel,
     turbo: Turbo,
-    asset: Asset,
-    runs: int,
-    device: torch.device,
+    assets: Sequence[Asset],
+    pairs: Sequence[Mapping[str, Timed]],
     say: Callable[[str], None],
-) -> dict[str, Timed]:
-    jobs = {
-        "baseline": lambda: sample_plain(model, asset, turbo.steps),
-        "turbo": lambda: turbo.sample(asset),
-    }
-    return alternate(jobs, runs, device, lambda text: say(f"{asset.scene.name}, {text}"))
+) -> Plan | None:
+    """The fastest plan of whole-step reuse that keeps turbo's PSNR inside the object."""
+    core = None if turbo.plan is None else rival_of(turbo.plan, turbo.regions)
+    if turbo.plan is None or core is None:
+        return None
+    baselines = [decode(model, pair["baseline"].result) for pair in pairs]
+
+    def judge(latents: Sequence[Tensor]) -> float:
+        return statistics.median(
+            to_reference(decode(model, latent), baseline, object_mask(asset.scene, baseline))[
+                "psnr_mask_db"
+            ]
+            for asset, latent, baseline in zip(assets, latents, baselines, strict=True)
+        )
+
+    wanted = judge([pair["turbo"].result for pair in pairs])
+
+    def reaches(plan: Plan) -> bool:
+        return judge([turbo.sample(asset, plan) for asset in assets]) >= wanted
+
+    return fewest_steps(whole_step_plans(turbo.plan, core), reaches, say)
 
 
 Judged = tuple[Asset, dict[str, Tensor], dict[str, Any]]
@@ -112,7 +151,8 @@ def _judge(model: LoadedModel, asset: Asset, timed: Mapping[str, Timed]) -> Judg
         "speedup": baseline["seconds"] / turbo["seconds"],
         "baseline": baseline,
         "turbo": turbo,
-        "controls": {name: figures[name] for name in sorted(set(timed) - {"baseline", "turbo"})},
+        "controls": {name: figures[name] for name in SOLVERS},
+        "whole_step": figures.get("whole_step"),
         "trivial": of_trivial(truth),
     }
     if asset.scene.truth is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -31,7 +31,7 @@ def time_controls(
     runs: int,
     device: torch.device,
     say: Callable[[str], None],
-) -> tuple[int, list[Mapping[str, Timed]]]:
+) -> tuple[int, list[dict[str, Timed]]]:
     """Sample and time both solvers, with fewer steps until the faster one really fits.
 
     Args:

@@ -18,6 +18,8 @@ DETAILS = """\
 A model of your own: --model package.module:factory, where factory() returns an nn.Module whose
 method turbo4d_inputs() returns the positional and the keyword arguments of one call. Put both on
 the "meta" device and no memory is needed.
+
+--seed and --lowering are accepted as everywhere; nothing that explain shows depends on them.
 """
 SUFFIXES = (".html", ".json", ".png")
 AXES = ("batch", "frames", "height", "views", "width")

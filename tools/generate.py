@@ -14,6 +14,7 @@ from turbo4d.tools.progress import Progress
 
 SUMMARY = "Sample a 4D asset: all views of all frames."
 EXAMPLE = "turbo4d generate --scene 0 --plan balanced --compare --out out/scene0"
+DEFAULT_RUNS = 3
 OWNED = (
     "baseline.gif",
     "difference.png",
@@ -48,8 +49,8 @@ def configure(parser: Parser) -> None:
         "--compare", action="store_true", help="also sample uncached, and report speed and error"
     )
     parser.add_argument(
-        "--runs", type=whole_number(1), default=3, metavar="R",
-        help="timed runs of each side with --compare (default: 3)",
+        "--runs", type=whole_number(1), metavar="R",
+        help=f"timed runs of each side with --compare (default: {DEFAULT_RUNS})",
     )  # fmt: skip
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default: auto)"
@@ -68,6 +69,9 @@ def run(args: argparse.Namespace) -> Outcome:
     """
     if args.out is None:  # not argparse's, which would complain before it sees a misspelt option
         raise CallError("--out is missing; name a new folder.")
+    if args.runs is not None and not args.compare:
+        raise CallError("--runs counts the timed runs of a comparison; add --compare.")
+    args.runs = args.runs or DEFAULT_RUNS
     options.check_model(args)
     options.check_plan(args)
     with (

@@ -14,7 +14,9 @@ from turbo4d.tools.asset_files import scene_folders, write_comparison, write_jso
 from turbo4d.tools.comparison import Comparison, compare
 from turbo4d.tools.failures import CallError
 from turbo4d.tools.load_model import DTYPES, LoadedModel, load_model
+from turbo4d.tools.options import PRESETS
 from turbo4d.tools.outcome import Outcome
+from turbo4d.tools.plan_option import plan_option
 from turbo4d.tools.report import build_report, facts_of, facts_of_session
 from turbo4d.tools.sampling import Turbo
 from turbo4d.tools.scene_input import SceneInput, held_out_scene, scene_folder
@@ -34,9 +36,9 @@ def generate(args: argparse.Namespace, folder: Path, say: Say) -> Outcome:
     """
     device = choose_device(args.device)
     model = load_model(args.model, args.checkpoint, DTYPES[args.dtype], device)
+    turbo = Turbo(model, args.steps, _options(args, model))
     say("reading the scenes")
     assets = [prepare(model, scene, args.seed) for scene in _scenes(args, model)]
-    turbo = Turbo(model, args.steps, _options(args))
     if args.compare:
         found = compare(model, turbo, assets, args.runs, device, say)
         return _compared(args, model, turbo, found, device, folder)
@@ -65,8 +67,9 @@ def _scenes(args: argparse.Namespace, model: LoadedModel) -> list[SceneInput]:
     return [held_out_scene(index, views, frames, size) for index in args.scene or (0,)]
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    given = {"plan": args.plan, "lowering": args.lowering}
+def _options(args: argparse.Namespace, model: LoadedModel) -> dict[str, Any]:
+    plan = plan_option(args.plan, model.config, args.steps)
+    given = {"plan": plan, "lowering": args.lowering}
     return given if args.regions is None else {**given, "regions": args.regions}
 
 
@@ -75,11 +78,13 @@ def _write_plan(folder: Path, turbo: Turbo) -> None:
         turbo.plan.save(folder / "plan.json")
 
 
-def _asked(args: argparse.Namespace) -> dict[str, Any]:
+def _asked(args: argparse.Namespace, turbo: Turbo) -> dict[str, Any]:
+    is_file = args.plan not in PRESETS
     return {
         "seed": args.seed,
         "steps": args.steps,
-        "plan": args.plan,
+        "plan": turbo.plan.name if is_file and turbo.plan is not None else args.plan,
+        "plan_file": Path(args.plan).name if is_file else None,
         "regions": list(args.regions) if args.regions is not None else None,
         "lowering": args.lowering,
         "dtype": args.dtype,
@@ -95,7 +100,7 @@ def _compared(
     device: torch.device,
     folder: Path,
 ) -> Outcome:
-    report = build_report(model, found, _asked(args), device)
+    report = build_report(model, found, _asked(args, turbo), device)
     names = [result.asset.scene.name for result in found.scenes]
     for name, place, result in zip(names, scene_folders(folder, names), found.scenes, strict=True):
         write_comparison(place, result.images, _title(args, name))
@@ -119,7 +124,7 @@ def _sampled(
         latent, taken = timed(partial(turbo.sample, asset), device)
         seconds.append(taken)
         write_sample(place, decode(model, latent), _title(args, name))
-    facts = {**facts_of(model, _asked(args), device), "scenes": names, "seconds": seconds}
+    facts = {**facts_of(model, _asked(args, turbo), device), "scenes": names, "seconds": seconds}
     facts |= facts_of_session(turbo.report or {})
     _write_plan(folder, turbo)
     text = (

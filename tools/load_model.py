@@ -73,7 +73,7 @@ def load_model(
 
 def _nano(checkpoint: Path | None) -> tuple[SV4DUNet, NanoVAE, str]:
     path = checkpoint or weights_path()
-    if not path.is_file():
+    if checkpoint is None and not path.is_file():
         raise CallError(
             f"--model 'nano' has no weights file ({path.name} is missing); give --checkpoint FILE, "
             "or use --model tiny, whose weights are random."

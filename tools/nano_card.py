@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from turbo4d.models.checkpoint import checkpoint_sha256
 from turbo4d.models.config import SV4DConfig
-from turbo4d.models.nano import WEIGHTS, nano_sha256, weights_path
+from turbo4d.models.nano import WEIGHTS
 from turbo4d.models.unet import SV4DUNet
 from turbo4d.models.vae import NanoVAE
 
-FIGURES = weights_path().with_name("nano-v1.json")
-_CARD = weights_path().with_name("README.md")
-_CURVE = weights_path().with_name("loss.png")
 _ROWS = {
     "nano": "**nano**, {steps} Euler steps, SV4D guider {low:g} to {high:g}",
     "autoencoder": "ceiling: the truth through the autoencoder",
@@ -28,25 +26,28 @@ _ROWS = {
 }
 
 
-def write_card(work: Path, run: Path) -> None:
-    """Writes `README.md` and `loss.png` beside the weights.
+def write_card(work: Path, run: Path, weights: Path) -> None:
+    """Writes `README.md` and `loss.png` beside the weights and their figures.
 
     Args:
         work: holds the data and the autoencoder's logs.
-        run: holds the UNet's log, and its arguments in `training.json`.
+        run: holds the UNet's log and checkpoint, and its arguments in `training.json`.
+        weights: the file that `export` wrote.
 
     Raises:
         SystemExit: the figures are of other weights.
     """
-    figures = json.loads(FIGURES.read_text())
-    if figures["weights_sha256"] != nano_sha256():
+    figures = json.loads(weights.with_suffix(".json").read_text())
+    if figures["weights_sha256"] != checkpoint_sha256(weights):
         raise SystemExit("card: the figures are of other weights; run the stage 'evaluate' first.")
     log = [json.loads(line) for line in (run / "unet.jsonl").read_text().splitlines()]
     facts = _facts(work, run)
-    _draw_curve(log)
-    part = _CARD.with_suffix(".part")
-    part.write_text(_text(figures, log, facts))
-    part.rename(_CARD)
+    facts["bytes"] = weights.stat().st_size
+    _draw_curve(log, weights.with_name("loss.png"))
+    card = weights.with_name("README.md")
+    part = card.with_suffix(".part")
+    part.write_text(_text(figures, facts))
+    part.rename(card)
 
 
 def cpu_name() -> str:
@@ -60,18 +61,20 @@ def cpu_name() -> str:
 def _facts(work: Path, run: Path) -> dict[str, Any]:
     """What the logs say of a training: its arguments, cores, scenes and the autoencoder's time."""
     facts = json.loads((run / "training.json").read_text())
+    state = torch.load(run / "unet.pt", map_location="cpu", weights_only=True)
+    facts |= {"steps": state["step"], "unet_s": state["spent"]}
     facts["scenes"] = 100 * len(list((work / "latents").glob("train_????.npy")))
     for name in ("vae", "decoder"):
         path = work / f"{name}.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        ends = [
-            a["s"] for a, b in zip(rows, [*rows[1:], {"step": 0}], strict=True) if not b["step"]
-        ]
-        facts[f"{name}_s"] = sum(ends)
+        starts_anew = [row["step"] == 0 for row in rows[1:]] + [True]
+        facts[f"{name}_s"] = sum(
+            row["s"] for row, last in zip(rows, starts_anew, strict=True) if last
+        )
     return facts
 
 
-def _draw_curve(log: list[dict[str, Any]]) -> None:
+def _draw_curve(log: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -85,7 +88,7 @@ def _draw_curve(log: list[dict[str, Any]]) -> None:
     axes.set_title("nano SV4D: loss on 8 validation scenes", fontsize=10)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, which="both")
-    figure.savefig(_CURVE, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 
@@ -100,12 +103,11 @@ def _table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _text(figures: dict[str, Any], log: list[dict[str, Any]], run: dict[str, Any]) -> str:
+def _text(figures: dict[str, Any], run: dict[str, Any]) -> str:
     network = SV4DUNet(SV4DConfig.named("nano"), device="meta")
     unet = sum(p.numel() for p in network.parameters())
     vae = sum(p.numel() for p in NanoVAE().parameters())
-    last = log[-1]
-    size = weights_path().stat().st_size / 2**20
+    size = run["bytes"] / 2**20
     return f"""# nano SV4D, version 1
 
 `{WEIGHTS}`, {size:.1f} MiB, float16, sha256 `{figures["weights_sha256"]}`.
@@ -128,15 +130,17 @@ of the pixels (at least {figures["object_share_min"]:.1%}).
 Inside the object nano is **{figures["margin_db"]:.2f} dB** above the best trivial predictor
 (`{figures["best_trivial"]}`); above the best one of each scene by
 {figures["margin_to_best_of_each_scene_db"]:.2f} dB on average and
-{figures["smallest_margin_of_a_scene_db"]:.2f} dB at least. Scene by scene: `{FIGURES.name}`.
+{figures["smallest_margin_of_a_scene_db"]:.2f} dB at least.
+Scene by scene: `{Path(WEIGHTS).with_suffix(".json").name}`.
 
 ## Training
 
 - Data: scenes 0 to {run["scenes"] - 1} of the split `train` of `models/scenes.py`, an articulated
   creature. Choices were made on `validation`; the splits' seed spaces are disjoint by construction.
-- Seed {run["seed"]}, {last["step"]} steps in {last["s"] / 60:.0f} minutes; {run["world"]} processes
-  of one thread with one scene each, weights averaged every 4 steps. Conditioning is dropped for
-  10 % of the scenes.
+- Seed {run["seed"]}, {run["steps"]} steps in {run["unet_s"] / 60:.0f} minutes.
+  {run["world"]} processes of one thread take a step with one scene each; their weights are
+  averaged every 4 steps.
+  Conditioning is dropped for 10 % of the scenes.
 - Muon for hidden matrices, AdamW for the rest; learning rate flat, then linear to 1 % over the
   second half; average weights with decay 0.998; bfloat16 autocast.
 - Autoencoder: L1 + 4 MSE, {run["vae_s"] / 60:.0f} minutes, then its decoder alone for

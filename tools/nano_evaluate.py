@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from turbo4d.models.branches import Branches
+from turbo4d.models.checkpoint import checkpoint_sha256
 from turbo4d.models.conditioning import build_conditioning
 from turbo4d.models.guiders import Guider, SpatiotemporalPredictionGuider
 from turbo4d.models.metrics import psnr, ssim
-from turbo4d.models.nano import load_nano, nano_sha256
+from turbo4d.models.nano import load_nano
 from turbo4d.models.sampler import guided_denoiser, sample_euler
 from turbo4d.models.scenes import Scene, render_scene
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.models.trivial import trivial_predictions
 from turbo4d.models.unet import SV4DUNet
 from turbo4d.models.vae import NanoVAE
-from turbo4d.tools.nano_card import FIGURES
 from turbo4d.tools.pictures import write_sheet
 
 Row = dict[str, float]
@@ -131,8 +131,8 @@ def summarise(rows: list[Row]) -> dict[str, object]:
 
 
 def evaluate_nano(args: argparse.Namespace) -> None:
-    """Evaluates the packaged weights; on held-out scenes the figures go beside them."""
-    network, vae = load_nano()
+    """Evaluates exported weights; on held-out scenes the figures go beside them."""
+    network, vae = load_nano(args.weights)
     low, high = args.guidance
     rows = evaluate(
         network.to(args.device),
@@ -144,7 +144,7 @@ def evaluate_nano(args: argparse.Namespace) -> None:
         args.run / "sheets",
     )
     figures = {
-        "weights_sha256": nano_sha256(),
+        "weights_sha256": checkpoint_sha256(args.weights),
         "split": args.split,
         "scenes": len(rows),
         "steps": args.steps,
@@ -152,7 +152,8 @@ def evaluate_nano(args: argparse.Namespace) -> None:
         **summarise(rows),
         "rows": rows,
     }
-    to = FIGURES if args.split == "held_out" else args.run / f"{args.split}.json"
+    beside = args.weights.with_suffix(".json")
+    to = beside if args.split == "held_out" else args.run / f"{args.split}.json"
     part = to.with_suffix(".part")
     part.write_text(json.dumps(figures, indent=1) + "\n")
     part.rename(to)

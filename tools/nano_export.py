@@ -8,23 +8,25 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from turbo4d.models.nano import PUBLIC_PREFIX, VAE_PREFIX, weights_path
+from turbo4d.models.nano import PUBLIC_PREFIX, VAE_PREFIX
 
 LIMIT_BYTES = 16 * 2**20
 
 
-def export(work: Path, run: Path, to: Path | None = None) -> None:
+def export(work: Path, run: Path, path: Path, force: bool = False) -> None:
     """Writes the weights that `load_nano` reads.
 
     Args:
         work: holds `vae_tuned.pt`, or `vae.pt`.
         run: holds `unet.pt`, whose average weights are taken.
-        to: the file; None for the packaged one.
+        path: of the file.
+        force: replace a file that is there.
 
     Raises:
-        SystemExit: the file would be larger than 16 MiB.
+        SystemExit: the file is there, or would be larger than 16 MiB.
     """
-    path = weights_path() if to is None else to
+    if path.exists() and not force:
+        raise SystemExit(f"export: {path.name} is there and frozen; give --weights or --force.")
     tuned = work / "vae_tuned.pt"
     vae = torch.load(tuned if tuned.exists() else work / "vae.pt", weights_only=True)
     unet = torch.load(run / "unet.pt", map_location="cpu", weights_only=True)

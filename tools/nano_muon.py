@@ -43,9 +43,8 @@ class Muon:
     def step(self, lr: float) -> None:
         """One update; an entry changes by about 0.2 * lr (root mean square)."""
         for shape, group in self.groups.items():
-            gradient = torch.stack(
-                [torch.zeros_like(p) if p.grad is None else p.grad for p in group]
-            ).view(-1, *shape)
+            gradients = (torch.zeros_like(p) if p.grad is None else p.grad for p in group)
+            gradient = torch.stack([g.reshape(shape) for g in gradients])
             buffer = self.buffers[shape]
             buffer.lerp_(gradient, 1.0 - self.momentum)
             update = _orthogonalise(gradient.lerp(buffer, self.momentum))

@@ -16,6 +16,7 @@ import time
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from turbo4d.models.config import SV4DConfig
 from turbo4d.models.unet import SV4DUNet
 from turbo4d.tools.nano_attention import use_training_attention
@@ -107,8 +108,8 @@ class Trainer:
         if self.world > 1 and self.step % self.args.sync == 0:
             self._average_ranks()
         decay = min(self.args.ema, (1 + self.step) / (10 + self.step))
-        current = [p.detach() for p in self.model.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), current, 1.0 - decay)
+        for average, p in zip(self.average.values(), self.model.parameters(), strict=True):
+            average.lerp_(p.detach(), 1.0 - decay)
 
     @torch.no_grad()
     def _average_ranks(self) -> None:
@@ -172,7 +173,7 @@ def train_unet(args: argparse.Namespace) -> None:
     facts = {"world": args.world, "seed": args.seed, "cores": os.cpu_count()}
     (args.run / "training.json").write_text(json.dumps(facts) + "\n")
     if args.world > 1:
-        torch.multiprocessing.spawn(_rank, (args,), nprocs=args.world)
+        spawn(_rank, (args,), nprocs=args.world)
     else:
         _train(args, 0, 1)
 
@@ -205,6 +206,7 @@ def _train(args: argparse.Namespace, rank: int, world: int) -> None:
         if rank == 0 and now - saved > args.save_every:
             trainer.save()
             saved = now
+    _report(trainer, sums)
     if rank == 0:
         trainer.save()
 
@@ -223,7 +225,10 @@ def _elapsed(trainer: Trainer) -> float:
 
 def _report(trainer: Trainer, sums: Tensor) -> None:
     row: dict[str, object] = {"step": trainer.step, "s": round(trainer.spent)}
-    row["band_loss"] = [round(value, 4) for value in (sums[0] / sums[1]).tolist()]
+    row["band_loss"] = [
+        round(total / count, 4) if count else None
+        for total, count in zip(*sums.tolist(), strict=True)
+    ]
     row |= trainer.validate()
     sums.zero_()
     if trainer.rank == 0:

@@ -87,6 +87,11 @@ def check_plan(args: argparse.Namespace) -> None:
             raise CallError(f"--plan {args.plan!r} is not a file; name a plan file or a preset.")
         choose("--plan", args.plan, PRESETS)
     if args.regions is not None:
+        if args.plan in ("none", "exact") or args.plan not in PRESETS:
+            raise CallError(
+                f"--regions says what a preset may reuse, and --plan {args.plan!r} is none that "
+                "reuses by choice; leave --regions out, or choose 'balanced', 'fast' or 'quality'."
+            )
         names = tuple(name.strip() for name in args.regions.split(","))
         args.regions = tuple(choose("--regions", name, REGIONS) for name in names)
 

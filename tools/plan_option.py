@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from turbo4d.models.config import SV4DConfig
 from turbo4d.models.schedule import edm_sigmas
+from turbo4d.runtime.geometry import Geometry
 from turbo4d.runtime.levels import to_sigma
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_source import read_plan
@@ -14,23 +16,35 @@ from turbo4d.tools.failures import CallError
 _SAME_LEVEL = 1e-3  # one schedule, computed in two precisions
 
 
-def plan_option(given: str, steps: int) -> str | Plan:
+def plan_option(given: str, config: SV4DConfig, steps: int) -> str | Plan:
     """The preset's name, or the plan of a file.
 
-    Whether the plan is for this model and geometry shows once the model is captured.
+    Whether the plan is for this very model shows once the model is captured.
 
     Args:
         given: what --plan said.
+        config: of the network.
         steps: of the run.
 
     Raises:
         PlanError: the file holds no plan.
-        CallError: the plan is for another schedule.
+        CallError: the plan is for another geometry or schedule.
     """
     plan = read_plan(given)
     if isinstance(plan, Plan):
+        _check_geometry(Path(given), plan, config)
         _check_schedule(Path(given), plan, steps)
     return plan
+
+
+def _check_geometry(path: Path, plan: Plan, config: SV4DConfig) -> None:
+    side = config.latent_size
+    ours = Geometry(2, config.views or 1, config.frames or 1, side, side)
+    if plan.geometry != ours:
+        raise CallError(
+            f"--plan {str(path)!r} is for {plan.geometry}; this model has {ours}. Name a plan made "
+            "for this model."
+        )
 
 
 def _check_schedule(path: Path, plan: Plan, steps: int) -> None:
@@ -39,7 +53,9 @@ def _check_schedule(path: Path, plan: Plan, steps: int) -> None:
             f"--plan {str(path)!r} is for {plan.steps} steps; this run has {steps}. Add --steps "
             f"{plan.steps}, or name another plan."
         )
-    for step, (theirs, ours) in enumerate(zip(plan.levels, edm_sigmas(steps).tolist())):
+    for step, (theirs, ours) in enumerate(
+        zip(plan.levels, edm_sigmas(steps)[:-1].tolist(), strict=True)
+    ):
         sigma = to_sigma(theirs, plan.level_unit)
         if not math.isclose(sigma, ours, rel_tol=_SAME_LEVEL):
             raise CallError(

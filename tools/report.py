@@ -62,6 +62,7 @@ def build_report(
         "control_psnr_mask_db": better["psnr_mask_db"],
         "control_psnr_db": better["psnr_db"],
         "controls": controls,
+        "whole_step": _whole_step(rows, found),
         **facts_of_session(found.session),
         "scenes": rows,
     }
@@ -97,6 +98,20 @@ def _control(rows: Sequence[Mapping[str, Any]], solver: str, found: Comparison) 
               "gt_psnr_mask_db", "gt_psnr_db")  # fmt: skip
     figures = {field: _median(rows, ("controls", solver, field)) for field in fields}
     return {"steps": found.control_steps, **figures}
+
+
+def _whole_step(rows: Sequence[Mapping[str, Any]], found: Comparison) -> dict[str, Any] | None:
+    """Whole-step reuse at turbo's PSNR; None where the plan reuses whole steps itself."""
+    if found.whole_step_computed is None:
+        return None
+    fields = ("seconds", "psnr_mask_db", "psnr_db")
+    figures = {field: _median(rows, ("whole_step", field)) for field in fields}
+    speedups = [row["baseline"]["seconds"] / row["whole_step"]["seconds"] for row in rows]
+    return {
+        "computed_steps": found.whole_step_computed,
+        "speedup": statistics.median(speedups),
+        **figures,
+    }
 
 
 def _no_truth(model: LoadedModel) -> str:

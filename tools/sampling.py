@@ -76,10 +76,11 @@ class Turbo:
             self.regions = tuple(region.info for region in built.analysis.regions)
         return built
 
-    def sample(self, asset: Asset) -> Tensor:
-        """The latent [F*V, 4, h, w], by Euler's method under the plan."""
+    def sample(self, asset: Asset, plan: Plan | None = None) -> Tensor:
+        """The latent [F*V, 4, h, w], by Euler's method under the plan, or under another one."""
         sigmas = edm_sigmas(self.steps)
-        with turbo4d.session(self._network, steps=self.steps, levels=sigmas.tolist()) as run:
+        levels = sigmas.tolist()
+        with turbo4d.session(self._network, steps=self.steps, levels=levels, plan=plan) as run:
             denoiser = guided_denoiser(
                 self._network, asset.conditioning, GUIDER, sigmas.to(asset.noise)
             )

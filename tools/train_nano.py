@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from turbo4d.models.nano import weights_path
 from turbo4d.tools.nano_card import write_card
 from turbo4d.tools.nano_data import encode_chunks, render_chunks
 from turbo4d.tools.nano_evaluate import evaluate_nano
@@ -35,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     add("stage", choices=("all", *_STAGES))
     add("--work", type=Path, default=Path(".work/nano"), help="folder of the data sets")
     add("--run", type=Path, default=Path(".work/run"), help="folder of the UNet's training")
+    add("--weights", type=Path, default=weights_path(), help="file to write; card beside it")
+    add("--force", action="store_true", help="replace weights that are there")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--world", type=int, default=1, help="processes: one per core on a CPU, 1 on a GPU")
     add("--seed", type=int, default=0)
@@ -96,9 +99,9 @@ _STAGES: dict[str, Callable[[argparse.Namespace], None]] = {
     "decoder": lambda a: tune_decoder(
         a.work, a.decoder_seconds, a.vae_chunks, a.device, noise=a.decoder_noise
     ),
-    "export": lambda a: export(a.work, a.run),
+    "export": lambda a: export(a.work, a.run, a.weights, a.force),
     "evaluate": evaluate_nano,
-    "card": lambda a: write_card(a.work, a.run),
+    "card": lambda a: write_card(a.work, a.run, a.weights),
 }
 
 

@@ -12,6 +12,9 @@ from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_compiled, capture_export
 from turbo4d.compiler.ir import Capture
 from turbo4d.models.config import SV4DConfig
+from turbo4d.models.embedding import mlp, sinusoid
+from turbo4d.models.geometry import geometry_of
+from turbo4d.models.scm import SCMModule
 from turbo4d.models.unet import SV4DUNet
 
 from tests.compiler import foreign
@@ -21,17 +24,40 @@ SMALL = {
     "num_head_channels": 16, "context_dim": 24, "adm_in_channels": 128, "frames": 3, "views": 2,
     "latent_size": 8,
 }  # fmt: skip
-TREE = {**SMALL, "channel_mult": (1, 2), "attention_resolutions": (2, 1)}
 CONFIGS: dict[str, SV4DConfig] = {
     "sv4d_small": SV4DConfig(**SMALL),
-    "sv4d_tree": SV4DConfig(**TREE),
-    "sv4d2_small": SV4DConfig(
-        **SMALL, separate_motion_merge_factor=True, use_camera_emb=True, use_3d_attention=True
-    ),
-    "sv4d2_full": SV4DConfig(**SMALL, use_3d_attention=True, attention_3d="full"),
+    "sv4d_tree": SV4DConfig(**{**SMALL, "channel_mult": (1, 2), "attention_resolutions": (2, 1)}),
     "sv4d": SV4DConfig.named("sv4d"),
 }
+# Networks of one S-C-M module between two convolutions: as good as a whole one, and soon traced.
+CHAINS: dict[str, SV4DConfig] = {
+    "chain": SV4DConfig(**SMALL),
+    "chain_of_groups": SV4DConfig(**SMALL, use_3d_attention=True, use_camera_emb=True),
+    "chain_of_volumes": SV4DConfig(**SMALL, use_3d_attention=True, attention_3d="full"),
+}
 NETWORKS = ("sv4d_small", *foreign.NETWORKS)
+
+
+class Chain(nn.Module):
+    """An S-C-M module on its own, called as the network is."""
+
+    def __init__(self, config: SV4DConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.turbo4d_geometry = {"views": config.views, "frames": config.frames}
+        self.first = nn.Conv2d(config.in_channels, 32, 3, padding=1)
+        self.level = mlp(32, 128, 128)
+        self.label = nn.Linear(config.adm_in_channels, 128)
+        self.module = SCMModule(32, config)
+        self.last = nn.Conv2d(32, config.out_channels, 3, padding=1)
+
+    def forward(
+        self, x: Tensor, timesteps: Tensor, context: Tensor, y: Tensor, cond_view: Tensor
+    ) -> Tensor:
+        geometry = geometry_of(self.config, x, context, cond_view, None)
+        emb = self.level(sinusoid(timesteps, 32, x.dtype)) + self.label(y)
+        hidden = self.first(x) + emb[:, :32, None, None]
+        return self.last(self.module(hidden, emb, context, cond_view, geometry))
 
 
 def build(
@@ -40,8 +66,11 @@ def build(
     """A network in eval mode, with weights that are all at work, and one call's arguments."""
     if name in foreign.NETWORKS:
         return foreign.build(name, dtype)
-    config = CONFIGS[name]
-    module = SV4DUNet(config, device=device, dtype=dtype).eval()
+    if name in CHAINS:
+        config, module = CHAINS[name], Chain(CHAINS[name]).to(device, dtype).eval()
+    else:
+        config = CONFIGS[name]
+        module = SV4DUNet(config, device=device, dtype=dtype).eval()
     generator = torch.Generator().manual_seed(0)
     if device != "meta":
         with torch.no_grad():
@@ -107,8 +136,7 @@ def compiled(name: str) -> Compiled:
 @cache
 def analysed(name: str) -> Analysis:
     """What the compiler finds out about a network."""
-    known = name in NETWORKS
-    return analyse(exported(name, device="cpu" if known else "meta"))
+    return analyse(exported(name, device="meta" if name in CONFIGS else "cpu"))
 
 
 def capture_by_compile(module: nn.Module, call: dict[str, Any]) -> Compiled:

@@ -1,4 +1,4 @@
-"""The door of torch.compile: same numbers, no recompilation, one copy of the weights, clear errors."""
+"""The door of torch.compile: same numbers, no recompilation, one copy of weights, clear errors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from turbo4d.compiler.backend import CompiledDenoiser
 from turbo4d.compiler.backend import turbo4d as backend
 from turbo4d.compiler.errors import LowerError, NoSitesError
-from turbo4d.runtime.errors import OptionError, PlanError
+from turbo4d.runtime.errors import OptionError
 from turbo4d.runtime.runner import Runner
 
 import turbo4d
@@ -37,15 +37,18 @@ def watched(model: nn.Module, **options: Any) -> tuple[Callable[..., Any], list[
     """A compiled model, and what the backend returned for each graph."""
     made: list[CompiledDenoiser] = []
 
-    def door(gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> CompiledDenoiser:
+    def door(gm: fx.GraphModule, inputs: Sequence[Any]) -> CompiledDenoiser:
         made.append(backend(gm, inputs, **options))
         return made[-1]
 
-    return torch.compile(model, backend=door, fullgraph=True), made
+    # A second shape would otherwise be compiled for every shape, which capture refuses.
+    return torch.compile(model, backend=door, fullgraph=True, dynamic=False), made
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["mini", "tiny", "nano"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("tiny", torch.float32), ("tiny", torch.bfloat16), ("nano", torch.float32)],
+)
 def test_plan_none_is_the_plain_module_to_the_bit(name: str, dtype: torch.dtype) -> None:
     model, call = sv4d(name, dtype)
     assert torch.equal(compiled(model, plan="none")(**call), model(**call))
@@ -66,8 +69,6 @@ def test_plan_none_runs_what_is_no_denoiser() -> None:
 
 def test_twenty_steps_neither_recompile_nor_break() -> None:
     model, call = sv4d("mini")
-    assert torch._dynamo.explain(model)(**call).graph_break_count == 0
-    torch._dynamo.reset()
     fast, made = watched(model, plan="fast")
 
     def sample() -> tuple[list[Tensor], dict[str, Any]]:
@@ -96,25 +97,30 @@ def test_twenty_steps_neither_recompile_nor_break() -> None:
 
 def test_weights_are_never_copied() -> None:
     """A weight written to after every variant was built is the one that every variant uses."""
-    model, call = sv4d("mini")
+    model, call = foreign.build("multi_view")
     fast = compiled(model, plan="fast")
+    # Without cross-attention, its norm is never called.
+    idle = ("camera.norms.1.", "motion.norms.1.")
+    used = [p for name, p in model.named_parameters() if not name.startswith(idle)]
+    firsts: list[Tensor] = []
     for _ in range(2):
         with turbo4d.session(fast, steps=20, levels=SIGMAS) as run:
             for step in range(20):
                 run.step(step)
                 output = fast(**call)
+                firsts += [output] if step == 0 else []
             report = run.report()
-        assert report["weights_bytes"] == sum(p.nbytes for p in model.parameters())
+        assert torch.equal(firsts[-1], model(**call))
+        assert report["weights_bytes"] == sum(p.nbytes for p in used)
+        assert len(report["calls_by_variant"]) > 1
         for parameter in model.parameters():
             parameter.mul_(0.5)
-    plain = compiled(model, plan="none")
-    assert torch.equal(plain(**call), model(**call))
-    assert not torch.equal(output, model(**call))
+    assert not torch.equal(*firsts)
 
 
 def test_several_compiled_models_stand_side_by_side() -> None:
-    one, call = sv4d("mini")
-    two, _ = sv4d("mini")
+    one, call = foreign.build("multi_view")
+    two, _ = foreign.build("multi_view")
     for parameter in two.parameters():
         parameter.mul_(1.1)
     fast = [compiled(model, plan="exact") for model in (one, two)]
@@ -123,18 +129,19 @@ def test_several_compiled_models_stand_side_by_side() -> None:
             assert torch.equal(quick(**call), model(**call))
 
 
-def test_two_graphs_of_one_module_each_have_a_runner() -> None:
-    model, call = sv4d("mini")
-    fast, made = watched(model, plan="exact")
+def test_each_graph_of_a_module_has_its_runner() -> None:
+    model, call = foreign.build("multi_view")
+    fast, made = watched(model, plan="exact", lowering="eager", strict=True)
     fast(**call)
-    smaller = sv4d("mini", branches=1)[1]
-    assert torch.equal(fast(**smaller), model(**smaller))
+    half = {name: value[: len(value) // 2] for name, value in call.items()}  # type: ignore[arg-type]
+    assert torch.equal(fast(**half), model(**half))
     assert len(made) == 2
     assert {type(each.call) for each in made} == {Runner}
+    assert [each.analysis and each.analysis.geometry.batch for each in made] == [2, 1]
 
 
 def test_no_gradient_is_recorded() -> None:
-    model, call = sv4d("mini")
+    model, call = foreign.build("multi_view")
     with torch.enable_grad():
         assert not compiled(model, plan="none")(**call).requires_grad
 
@@ -203,30 +210,15 @@ OPTIONS = (
 def test_a_wrong_option_is_one_sentence(
     options: dict[str, Any], kind: type[Exception], text: str
 ) -> None:
-    model, call = foreign.build(foreign.NETWORKS[-1])
+    """Before anything is captured."""
     with pytest.raises(kind) as caught:
-        compiled(model, **options)(**call)
+        backend(fx.GraphModule({}, fx.Graph()), [], options=options)
     assert str(caught.value) == text
 
 
 def test_a_mode_is_refused() -> None:
-    model, call = sv4d("mini")
-    fast = torch.compile(model, backend="turbo4d", mode="max-autotune")
-    with pytest.raises(
-        OptionError, match="^mode is 'max-autotune'; the turbo4d backend has options"
-    ):
-        fast(**call)
-
-
-def test_options_may_be_given_directly() -> None:
-    model, call = sv4d("mini")
-    fast, made = watched(model, plan="exact", lowering="eager", strict=True)
-    assert torch.equal(fast(**call), model(**call))
-    assert made[0].analysis is not None
-
-
-def test_the_errors_are_the_runtimes_own_types() -> None:
-    """So that one `except` serves the compiled call and the runtime alike."""
-    model, call = sv4d("mini")
-    with pytest.raises(PlanError):
-        compiled(model, plan="fast", levels=[1.0, 2.0])(**call)
+    with pytest.raises(OptionError) as caught:
+        backend(fx.GraphModule({}, fx.Graph()), [], mode="max-autotune")
+    assert str(caught.value) == (
+        "mode is 'max-autotune'; the turbo4d backend has options, no modes."
+    )

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from turbo4d.compiler.canonicalise import erase_dead
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.show import graph_text
+from turbo4d.compiler.spelling import Call, trimmed
 
 SDPA = torch.ops.aten.scaled_dot_product_attention.default
 Function = Callable[[Tensor], Tensor]
@@ -77,6 +78,10 @@ DIFFERENT: dict[str, tuple[Function, Function]] = {
     "literal": (lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0]),
                 lambda x: x * torch.tensor([1.0, 2.0, 3.0, 5.0])),
     "rounding": (lambda x: x.bfloat16().float() + 1, lambda x: x + 1),
+    "a copy that packs": (
+        lambda x: x[:, :2].contiguous().view(2, 8),
+        lambda x: x[:, :2].reshape(2, 8),
+    ),
     "assignment": (assigned, lambda x: x * 2),
     "a copy that rearranges": (lambda x: x.transpose(1, 2).contiguous() + 1,
                                lambda x: x.transpose(1, 2) + 1),
@@ -120,3 +125,13 @@ def test_dead_attention_is_erased_with_what_only_it_needs() -> None:
     assert [node.target for node in graph.nodes if node.op == "call_function"] == [
         torch.ops.aten.add.Tensor
     ]
+
+
+def test_a_call_is_written_the_shortest_way() -> None:
+    norm = torch.ops.aten.group_norm.default
+    long = Call(norm, ("x", 32), {"eps": 1e-5, "weight": None, "cudnn_enabled": False})
+    assert trimmed(long) == Call(norm, ("x", 32), {})
+    part = Call(norm, ("x", 32, "w", None, 1e-6), {})
+    assert trimmed(part) == part
+    cast = Call(torch.ops.aten._to_copy.default, ("x",), {"dtype": torch.half, "layout": None})
+    assert trimmed(cast).kwargs == {"dtype": torch.half}

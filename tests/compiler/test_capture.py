@@ -43,7 +43,7 @@ def test_both_doors_give_one_graph(name: str) -> None:
     ("name", "dtype"),
     [
         *((name, torch.float32) for name in NETWORKS),
-        ("sv4d_small", torch.bfloat16),
+        ("chain", torch.bfloat16),
         ("joint_dit", torch.bfloat16),
         ("video_unet", torch.float64),
         ("multi_view", torch.float64),
@@ -211,9 +211,31 @@ def test_autocast_is_refused() -> None:
 
 
 def test_nested_arguments_have_the_paths_of_the_forward() -> None:
+    # One tensor in three places: the graph must still have three inputs.
     ones = torch.ones(3)
     capture = capture_export(_Nested().eval(), (ones, ones), {"parts": [{}, {"a": ones}]})
     assert [row.target for row in capture.table] == ["more[0]", "parts[1]['a']", "x"]
     assert capture.out_literals == {1: None}
     [got] = capture.module(*flat_args(capture, (ones, 2 * ones), {"parts": [{}, {"a": 3 * ones}]}))
     assert torch.equal(got, 7 * ones)
+
+
+class _Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if x.sum() > 0 else x
+
+
+def test_what_torch_export_refuses_is_refused_with_its_reason() -> None:
+    with pytest.raises(CaptureError, match=r"^torch\.export cannot capture _Branching: ") as caught:
+        capture_export(_Branching().eval(), (torch.ones(3),))
+    assert caught.value.__notes__[0].startswith("with strict=False: ")
+
+
+class _OwnError(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("the model says no")
+
+
+def test_the_model_s_own_errors_pass() -> None:
+    with pytest.raises(ValueError, match=r"^the model says no$"):
+        capture_export(_OwnError().eval(), (torch.ones(3),))

@@ -7,7 +7,7 @@ import pytest
 from turbo4d.compiler.explain import Explanation, edm_levels, explain
 from turbo4d.runtime.errors import PlanError
 
-from tests.compiler.captures import build
+from tests.compiler.captures import build, exported
 
 
 @cache
@@ -84,8 +84,8 @@ def test_a_step_costs_what_it_does_not_skip() -> None:
 
 
 def test_only_single_keys_fold_and_only_in_exact_plans() -> None:
-    model, call = build("sv4d_small", device="meta")
-    assert explain(model, (), call).to_json()["folded_sites"] == 12
+    model, call = build("chain", device="meta")
+    assert explain(model, (), call).to_json()["folded_sites"] == 3
     assert explain(model, (), call, plan="none").to_json()["folded_sites"] == 0
     assert small().to_json()["folded_sites"] == 0
 
@@ -98,8 +98,12 @@ def test_the_text_shows_sites_regions_and_the_plan() -> None:
 
 def test_a_plan_for_another_model_is_refused() -> None:
     model, call = build("video_unet")
-    with pytest.raises(PlanError):
+    mine, other = small().plan.model, exported("video_unet").fingerprint
+    with pytest.raises(PlanError) as caught:
         explain(model, (), call, plan=small().plan)
+    assert str(caught.value) == (
+        f"plan 'fast' is for model {mine}; this one is {other}. Make a plan for this model."
+    )
 
 
 def test_edm_levels_are_sv4d_s() -> None:

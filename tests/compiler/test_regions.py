@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
+from turbo4d.compiler.analysis import analyse
+from turbo4d.compiler.capture import capture_export
+from turbo4d.compiler.flops import flops_of
+from turbo4d.compiler.flow import only_for
 from turbo4d.compiler.regions import Region
 
 from tests.compiler.captures import analysed, build, exported
+from tests.compiler.foreign import Attention
 from tests.support import flat_args
 
-NAMES = ("sv4d_tree", "sv4d2_small", "video_unet", "joint_dit", "multi_view")
+NAMES = ("sv4d_tree", "chain_of_groups", "video_unet", "joint_dit", "multi_view")
 
 
 def named(name: str, kind: str) -> list[str]:
@@ -48,7 +53,7 @@ def test_a_region_is_entered_and_left_in_one_place(name: str) -> None:
     sample = analysis.capture.table[analysis.roles.sample].name
     results = analysis.capture.module.graph.output_node().all_input_nodes
     for region in analysis.regions:
-        assert not _reaches(nodes[sample], results, without={nodes[region.entry]})
+        assert not _reaches(nodes[sample], [nodes[region.exit]], {nodes[region.entry]})
         assert not _reaches(nodes[region.entry], results, without={nodes[region.exit]})
         assert _reaches(nodes[region.entry], [nodes[region.exit]], without=set())
 
@@ -120,8 +125,6 @@ def test_a_block_reaches_around_its_attention_and_feed_forwards() -> None:
     """Each block has eight projections, and two products per feed-forward."""
     analysis = analysed("sv4d_tree")
     linear = torch.ops.aten.linear.default
-    from turbo4d.compiler.flow import only_for
-
     nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
     for kind, feed_forwards in (("spatial", 1), ("camera", 2), ("motion", 2)):
         block = _region("sv4d_tree", f"down.0.0.{kind}")
@@ -130,6 +133,43 @@ def test_a_block_reaches_around_its_attention_and_feed_forwards() -> None:
         # C and M have the view or frame embedding's two as well.
         extra = 0 if kind == "spatial" else 2
         assert len(products) == 8 + 2 * feed_forwards + extra
+        assert block.flops == sum(flops_of(node) for node in inside)
+
+
+def test_a_chain_costs_its_blocks_and_its_two_projections() -> None:
+    costs = {region.name: region.flops for region in analysed("sv4d_tree").regions}
+    blocks = sum(costs[f"down.0.0.{kind}"] for kind in ("spatial", "camera", "motion"))
+    images, pixels, channels = 12, 64, 32
+    assert costs["down.0.0.chain"] == blocks + 2 * 2 * images * pixels * channels * channels
+
+
+class _Whole(nn.Module):
+    """A network that adds all it does to its input: that sum is no transformer module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 3, padding=1)
+        self.attention = nn.ModuleList(Attention(4) for _ in range(2))
+        self.mlp = nn.Linear(4, 4)
+        self.last = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.first(x).flatten(2).transpose(1, 2)
+        for attention in self.attention:
+            tokens = tokens + attention(tokens)
+            tokens = tokens + self.mlp(tokens)
+        return x + self.last(tokens.transpose(1, 2).reshape(x.shape))
+
+
+def test_a_sum_around_convolutions_is_no_chain() -> None:
+    analysis = analyse(capture_export(_Whole().eval(), (torch.zeros(2, 4, 4, 4),)))
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    chains = [region for region in analysis.regions if region.kind == "chain"]
+    assert [chain.name for chain in chains] == ["stack.0.chain", "stack.1.chain"]
+    for chain in chains:
+        # Each has its feed-forward, so it is two sums in a row and its slot holds the exit.
+        assert (chain.residual, chain.value) == (False, chain.exit)
+        assert nodes[chain.exit].args[1].args[1].name == "w_mlp_weight"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["video_unet", "multi_view"])
@@ -159,3 +199,12 @@ def _values(module: fx.GraphModule, args: list[torch.Tensor]) -> dict[str, torch
 
 def _region(name: str, region: str) -> Region:
     return next(one for one in analysed(name).regions if one.name == region)
+
+
+def test_a_narrow_dtype_has_the_same_regions() -> None:
+    narrow = analyse(exported("chain", torch.bfloat16))
+    wide = analysed("chain")
+    assert [(r.name, r.kind, r.parent, r.residual, r.flops) for r in narrow.regions] == [
+        (r.name, r.kind, r.parent, r.residual, r.flops) for r in wide.regions
+    ]
+    assert [2 * r.slot_bytes for r in narrow.regions] == [r.slot_bytes for r in wide.regions]

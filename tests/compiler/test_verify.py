@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.errors import VerifyError
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.verify import verify
+from turbo4d.passes.base import returned
 
 from tests.passes.stream import make_stream
 from tests.support import fork, nodes_of
@@ -152,7 +154,8 @@ def branching(otherwise: Callable[[torch.Tensor], torch.Tensor]) -> fx.GraphModu
     program = torch.export.export(Branching(otherwise), (torch.tensor(True), torch.randn(3, 3)))
     gm = program.graph_module
     (chosen,) = nodes_of(gm.graph, torch.ops.higher_order.cond)
-    assert [branch.op for branch in chosen.args[1:3]] == ["get_attr", "get_attr"]
+    branches: Any = chosen.args[1:3]
+    assert [branch.op for branch in branches] == ["get_attr", "get_attr"]
     return gm
 
 
@@ -164,8 +167,9 @@ def test_branches_that_disagree_are_caught() -> None:
     """Export refuses what disagrees in this version or lets it through; the verifier sees it."""
     gm = branching(lambda x: x.cos())
     (chosen,) = nodes_of(gm.graph, torch.ops.higher_order.cond)
-    branch = gm.get_submodule(str(chosen.args[2].target))
-    value = branch.graph.output_node().args[0][0]
+    otherwise: Any = chosen.args[2]
+    branch: Any = gm.get_submodule(otherwise.target)
+    (value,) = returned(branch.graph)
     value.meta["val"] = value.meta["val"].t()
     with pytest.raises(
         VerifyError, match=r"^I8 at %cond: true_graph_0 returns f32\[3, 3\] with st"

@@ -8,6 +8,7 @@ from torch import nn
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.verify import verify
 from turbo4d.passes import BypassRegion, PassError
+from turbo4d.passes.base import returned
 
 from tests.passes.stream import make_stream
 from tests.support import assert_idle, assert_rewrite, flat_args, fork, nodes_of
@@ -60,7 +61,7 @@ def test_strides_downstream_follow() -> None:
         atol=0,
         rtol=0,
     )
-    assert done.module.graph.output_node().args[0][0].meta["val"].stride() == (9, 3, 1)
+    assert returned(done.module.graph)[0].meta["val"].stride() == (9, 3, 1)
 
 
 def test_an_output_that_is_an_input_is_cloned() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from turbo4d.compiler.capture import capture_export
 from turbo4d.passes import BypassRegion, PassError, RecordSlot, ReuseRegion
+from turbo4d.passes.base import emit
 
 from tests.passes.stream import make_stream
 from tests.support import assert_rewrite, flat_args, fork, nodes_of
@@ -115,14 +116,12 @@ def test_idles_never_but_changes_no_other_call() -> None:
     model, inputs = make_stream()
     capture = capture_export(model, inputs)
     gm = fork(capture.module)
-    dead = gm.graph.call_function(aten.sin.default, (nodes_of(gm.graph, SDPA)[0],))
-    dead.meta["val"] = nodes_of(gm.graph, SDPA)[0].meta["val"]
-    gm.graph.output_node().prepend(dead)
+    site = nodes_of(gm.graph, SDPA)[0]
+    with gm.graph.inserting_before(gm.graph.output_node()):
+        dead = emit(gm.graph, aten.sin.default, site)
     ReuseRegion("dead", dead.name, "slot_dead")(gm)
-    calls = [
-        [n.name for n in g.nodes if n.op == "call_function"]
-        for g in (capture.module.graph, gm.graph)
-    ]
+    graphs = (capture.module.graph, gm.graph)
+    calls = [[n.name for n in graph.nodes if n.op == "call_function"] for graph in graphs]
     assert calls[0] == calls[1]
     assert next(node for node in gm.graph.nodes if node.name == "slot_dead").users == {}
 

@@ -58,9 +58,23 @@ def test_muon_moves_every_direction_alike() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = nn.Parameter(torch.zeros(32, 64))
     u, _, v = torch.linalg.svd(torch.randn(32, 64, generator=generator), full_matrices=False)
-    weight.grad = u @ torch.logspace(0, -1, 32).diag() @ v
+    gradient = u @ torch.logspace(0, -1, 32).diag() @ v
+    weight.grad = gradient.clone()
     Muon([weight], weight_decay=0.0).step(lr=1.0)
     values = torch.linalg.svdvals(weight.detach()) / (0.2 * 64**0.5)
     assert values.min() > 0.5
     assert values.max() < 1.4
-    assert (weight.detach() * weight.grad).sum() < 0
+    assert (weight.detach() * gradient).sum() < 0
+
+
+def test_muon_takes_kernels_of_one_matrix_shape_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 4, 3, 1, 1), (8, 12, 1, 1), (8, 12)]
+    kernels = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    gradient = torch.randn(8, 12, generator=generator)
+    for kernel in kernels:
+        kernel.grad = gradient.view(kernel.shape)
+    Muon(kernels).step(lr=0.1)
+    assert kernels[0].abs().max() > 0
+    for kernel in kernels[1:]:
+        assert torch.equal(kernel.flatten(), kernels[0].flatten())

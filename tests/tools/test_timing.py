@@ -1,0 +1,39 @@
+"""Runs alternate, their order turns round, and a result that differs is noticed."""
+
+from itertools import count
+
+import pytest
+import torch
+from turbo4d.tools.control import fitting_steps
+from turbo4d.tools.timing import Timing, alternate
+
+CPU = torch.device("cpu")
+
+
+def test_runs_alternate_and_turn_round():
+    ran = []
+    jobs = {name: lambda name=name: ran.append(name) or torch.zeros(1) for name in ("a", "b")}
+    found = alternate(jobs, 3, CPU, say=lambda text: None)
+    assert ran == ["a", "b", "b", "a", "a", "b"]
+    assert all(len(one.timing.seconds) == 3 and one.repeats for one in found.values())
+
+
+def test_a_result_that_changes_is_noticed():
+    numbers = count()
+    jobs = {"a": lambda: torch.tensor(next(numbers))}
+    found = alternate(jobs, 2, CPU, say=lambda text: None)["a"]
+    assert not found.repeats
+    assert found.result == 0
+
+
+def test_median_and_spread():
+    timing = Timing((3.0, 1.0, 2.5))
+    assert (timing.median, timing.spread) == (2.5, (1.0, 3.0))
+    assert str(timing) == "2.5 s (1 to 3)"
+
+
+@pytest.mark.parametrize(
+    ("turbo_s", "steps"), [(1.0, 10), (0.99, 9), (0.5, 5), (0.01, 1), (4.0, 20)]
+)
+def test_the_control_gets_the_steps_that_fit(turbo_s, steps):
+    assert fitting_steps(turbo_s, baseline_s=2.0, steps=20) == steps
