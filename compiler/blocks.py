@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from turbo4d.compiler.chains import Segment
 from turbo4d.compiler.flow import Flow
 

@@ -16,7 +16,7 @@ from .creature import COLOURS, draw_creature, pose
 from .render import ELEVATION_RAD, render_ellipsoids
 
 SPLITS = {"train": 0, "validation": 1, "held_out": 2}
-_ENTROPY = 0x7475_7262_6F34_64  # "turbo4d"
+ENTROPY = 0x7475_7262_6F34_64  # "turbo4d"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def scene_rng(index: int, split: str) -> np.random.Generator:
     if index < 0:
         raise ValueError(f"scenes: scene index {index} is negative; use 0 or above")
     return np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence(_ENTROPY, spawn_key=(SPLITS[split], index)))
+        np.random.PCG64(np.random.SeedSequence(ENTROPY, spawn_key=(SPLITS[split], index)))
     )
 
 
