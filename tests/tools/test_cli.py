@@ -183,8 +183,10 @@ def test_help_loads_no_torch():
 
 
 # Stands for the whole of generate's work, so that the signal meets it in the middle of a write.
+# Python ignores SIGINT from the start where its parent does, as a shell's background jobs do.
 STUB = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def generate(args, folder, say):
     (folder / "turbo.gif").write_text("half")
     {body}
@@ -205,7 +207,8 @@ def test_an_interrupt_leaves_nothing(tmp_path, number):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    with process:
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     assert err == "turbo4d: interrupted; nothing was written.\n"
     assert list(tmp_path.iterdir()) == []
