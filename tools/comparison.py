@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from turbo4d.models.metrics import psnr
 from turbo4d.runtime.plan import Plan
 from turbo4d.tools.asset import Asset, decode
-from turbo4d.tools.control import time_controls
+from turbo4d.tools.control import control_jobs, fitting_steps, settle
 from turbo4d.tools.fidelity import object_mask, of_trivial, to_reference, to_truth
 from turbo4d.tools.load_model import LoadedModel
+from turbo4d.tools.rounds import Rounds
 from turbo4d.tools.sampling import SOLVERS, Turbo, sample_plain
 from turbo4d.tools.scene_input import SceneInput
-from turbo4d.tools.timing import Timed, alternate, timed
+from turbo4d.tools.timing import Timed, timed
 from turbo4d.tools.whole_step import computed_steps, fewest_steps, rival_of, whole_step_plans
 
 
@@ -61,30 +63,20 @@ def compare(
         say: told what is going on.
     """
     say("compiling")
-    _, first_turbo_s = timed(lambda: turbo.sample(assets[0]), device)
-    say("warming up")
+    _, first_turbo_s = timed(partial(turbo.sample, assets[0]), device)
     sample_plain(model, assets[0], turbo.steps)
-    pairs = [
-        alternate(_pair(model, turbo, asset), runs, device, _named(say, asset)) for asset in assets
-    ]
+    say("warm: one run of each side")
+    scouted = [timed(job, device)[1] for job in _pair(model, turbo, assets[0]).values()]
+    count = fitting_steps(scouted[1], scouted[0], turbo.steps)
+    rounds = Rounds(assets, runs, device, say)
+    rounds.run(lambda asset: {**_pair(model, turbo, asset), **control_jobs(model, count, asset)})
     session, plan = turbo.report or {}, turbo.plan
-    turbo_s, baseline_s = (
-        statistics.median(pair[side].timing.median for pair in pairs)
-        for side in ("turbo", "baseline")
-    )
-    count, controls = time_controls(
-        model, assets, turbo_s, baseline_s, turbo.steps, runs, device, say
-    )
-    everything = [{**pair, **control} for pair, control in zip(pairs, controls, strict=True)]
-    rival = _whole_step(model, turbo, assets, pairs, say)
-    if rival is not None:
-        for asset, found in zip(assets, everything, strict=True):
-            job = {"whole_step": partial(turbo.sample, asset, rival)}
-            found |= alternate(job, runs, device, _named(say, asset))
-    say("decoding")
-    judged = [_judge(model, *one) for one in zip(assets, everything, strict=True)]
-    solver = _better(judged, sorted(controls[0]))
+    count = settle(rounds, model, count, turbo.steps)
+    rival = _whole_step(model, turbo, rounds)
     turbo.plan = plan
+    say("decoding")
+    judged = [_judge(model, *one) for one in zip(assets, rounds.found, strict=True)]
+    solver = _better(judged)
     return Comparison(
         [SceneResult(asset, _images(images, solver), row) for asset, images, row in judged],
         first_turbo_s,
@@ -95,10 +87,6 @@ def compare(
     )
 
 
-def _named(say: Callable[[str], None], asset: Asset) -> Callable[[str], None]:
-    return lambda text: say(f"{asset.scene.name}, {text}")
-
-
 def _pair(model: LoadedModel, turbo: Turbo, asset: Asset) -> dict[str, Callable[[], Tensor]]:
     return {
         "baseline": partial(sample_plain, model, asset, turbo.steps),
@@ -106,45 +94,49 @@ def _pair(model: LoadedModel, turbo: Turbo, asset: Asset) -> dict[str, Callable[
     }
 
 
-def _whole_step(
-    model: LoadedModel,
-    turbo: Turbo,
-    assets: Sequence[Asset],
-    pairs: Sequence[Mapping[str, Timed]],
-    say: Callable[[str], None],
-) -> Plan | None:
-    """The fastest plan of whole-step reuse that keeps turbo's PSNR inside the object."""
+def _whole_step(model: LoadedModel, turbo: Turbo, rounds: Rounds) -> Plan | None:
+    """The fastest plan of whole-step reuse that keeps turbo's PSNR, timed beside the baseline."""
     core = None if turbo.plan is None else rival_of(turbo.plan, turbo.regions)
     if turbo.plan is None or core is None:
         return None
-    baselines = [decode(model, pair["baseline"].result) for pair in pairs]
+    baselines = [decode(model, found["baseline"].result) for found in rounds.found]
 
-    def judge(latents: Sequence[Tensor]) -> float:
+    def judge(latents: Iterable[Tensor]) -> float:
         return statistics.median(
-            to_reference(decode(model, latent), baseline, object_mask(asset.scene, baseline))[
-                "psnr_mask_db"
-            ]
-            for asset, latent, baseline in zip(assets, latents, baselines, strict=True)
+            psnr(decode(model, latent), baseline, object_mask(asset.scene, baseline))
+            for asset, latent, baseline in zip(rounds.assets, latents, baselines, strict=True)
         )
 
-    wanted = judge([pair["turbo"].result for pair in pairs])
+    wanted = judge(found["turbo"].result for found in rounds.found)
 
     def reaches(plan: Plan) -> bool:
-        return judge([turbo.sample(asset, plan) for asset in assets]) >= wanted
+        return judge(turbo.sample(asset, plan) for asset in rounds.assets) >= wanted
 
-    return fewest_steps(whole_step_plans(turbo.plan, core), reaches, say)
+    rival = fewest_steps(whole_step_plans(turbo.plan, core), reaches, rounds.say)
+    rounds.run(
+        lambda asset: {
+            "baseline again": partial(sample_plain, model, asset, turbo.steps),
+            "whole_step": partial(turbo.sample, asset, rival),
+        }
+    )
+    return rival
 
 
 Judged = tuple[Asset, dict[str, Tensor], dict[str, Any]]
 
 
-def _judge(model: LoadedModel, asset: Asset, timed: Mapping[str, Timed]) -> Judged:
-    images = {name: decode(model, one.result) for name, one in timed.items()}
+def _judge(model: LoadedModel, asset: Asset, found: Mapping[str, Timed]) -> Judged:
+    again = found.get("baseline again")
+    shown = {name: one for name, one in found.items() if one is not again}
+    images = {name: decode(model, one.result) for name, one in shown.items()}
     mask = object_mask(asset.scene, images["baseline"])
     images["mask"] = mask
     truth = asset.scene if model.shows_scenes else None
-    figures = {name: _figures(truth, images, name, one) for name, one in timed.items()}
+    figures = {name: _figures(truth, images, name, one) for name, one in shown.items()}
     turbo, baseline = figures["turbo"], figures["baseline"]
+    if again is not None:
+        whole_step = figures["whole_step"]
+        whole_step["speedup"] = again.timing.median / whole_step["seconds"]
     row = {
         "scene": asset.scene.index,
         "name": asset.scene.name,
@@ -176,9 +168,9 @@ def _figures(
     return figures
 
 
-def _better(judged: Sequence[Judged], solvers: Sequence[str]) -> str:
+def _better(judged: Sequence[Judged]) -> str:
     return max(
-        solvers,
+        SOLVERS,
         key=lambda solver: statistics.median(
             row["controls"][solver]["psnr_mask_db"] for _, _, row in judged
         ),

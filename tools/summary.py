@@ -7,10 +7,13 @@ from typing import Any
 
 from turbo4d.tools.control import NAMES
 
-_TRIVIAL = {
+TRIVIAL = {
     "white": "white",
     "mean_colour": "mean colour",
     "mean_conditioning": "mean of the conditioning images",
+    "same_frame": "view 0 at the same frame",
+    "same_view": "the same view at frame 0",
+    "nearest": "the nearest conditioning image",
 }
 
 
@@ -84,7 +87,7 @@ def _truth(report: Mapping[str, Any]) -> str:
         name = f"uncached, {figures['steps']} steps, {NAMES[solver]}"
         pairs[name] = (figures["gt_psnr_mask_db"], figures["gt_psnr_db"])
     for name, decibels in report["trivial_psnr_mask_db"].items():
-        pairs[f"no model: {_TRIVIAL.get(name, name)}"] = (decibels, report["trivial_psnr_db"][name])
+        pairs[f"no model: {TRIVIAL.get(name, name)}"] = (decibels, report["trivial_psnr_db"][name])
     lines += [
         f"  {name:<46}{mask:>7.2f} dB{every:>7.2f} dB" for name, (mask, every) in pairs.items()
     ]

@@ -2,9 +2,7 @@
 
 from itertools import count
 
-import pytest
 import torch
-from turbo4d.tools.control import fitting_steps
 from turbo4d.tools.timing import Timing, alternate
 
 CPU = torch.device("cpu")
@@ -30,10 +28,3 @@ def test_median_and_spread():
     timing = Timing((3.0, 1.0, 2.5))
     assert (timing.median, timing.spread) == (2.5, (1.0, 3.0))
     assert str(timing) == "2.5 s (1 to 3)"
-
-
-@pytest.mark.parametrize(
-    ("turbo_s", "steps"), [(1.0, 10), (0.99, 9), (0.5, 5), (0.01, 1), (4.0, 20)]
-)
-def test_the_control_gets_the_steps_that_fit(turbo_s, steps):
-    assert fitting_steps(turbo_s, baseline_s=2.0, steps=20) == steps
