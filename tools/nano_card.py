@@ -92,6 +92,10 @@ def _draw_curve(log: list[dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
+def _decibels(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"
+
+
 def _table(figures: dict[str, Any]) -> str:
     low, high = figures["guidance"]
     lines = [
@@ -101,9 +105,9 @@ def _table(figures: dict[str, Any]) -> str:
     means = figures["means"]
     for name, title in _ROWS.items():
         title = title.format(steps=figures["steps"], low=low, high=high)
-        inside, unseen, over = (means[f"{name}_{key}"] for key in ("mask_db", "unseen_db", "db"))
-        likeness = means[f"{name}_ssim"]
-        lines.append(f"| {title} | {inside:.2f} | {unseen:.2f} | {over:.2f} | {likeness:.3f} |")
+        inside, over, likeness = (means[f"{name}_{key}"] for key in ("mask_db", "db", "ssim"))
+        unseen = _decibels(means.get(f"{name}_unseen_db"))
+        lines.append(f"| {title} | {inside:.2f} | {unseen} | {over:.2f} | {likeness:.3f} |")
     return "\n".join(lines)
 
 
@@ -134,8 +138,8 @@ of the pixels, in no scene less than {figures["object_share_min"]:.1%}.
 Inside the object nano is **{figures["margin_db"]:.2f} dB** above the best trivial predictor
 (`{figures["best_trivial"]}`). Above the best one of each scene it is
 {figures["margin_to_best_of_each_scene_db"]:.2f} dB on average and
-{figures["smallest_margin_of_a_scene_db"]:.2f} dB at least. In the images that are not
-among the conditioning (12 of 20) it is {figures["margin_unseen_db"]:.2f} dB above.
+{figures["smallest_margin_of_a_scene_db"]:.2f} dB at least. In dB above it in the 12 of 20
+images that are not among the conditioning: {_decibels(figures.get("margin_unseen_db"))}.
 Scene by scene: `{Path(WEIGHTS).with_suffix(".json").name}`.
 
 ## Training
