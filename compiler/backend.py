@@ -138,7 +138,7 @@ def lower(variant: Variant, lowering: Lowering) -> Engine:
 def _as_it_is(capture: Capture, lowering: Lowering) -> Callable[..., Sequence[Tensor]]:
     variant = specialise_capture(capture, (), None, VariantKey((), (), exact=False))
     engine = lower(variant, lowering)
-    return lambda *args: engine(args, ())[0]
+    return lambda *args: engine(args, (), ())[0]
 
 
 class CompiledDenoiser:

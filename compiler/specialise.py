@@ -15,7 +15,8 @@ from turbo4d.passes import PassReport, ReuseRegion
 from turbo4d.passes.base import own_outputs, returned, slot_name
 from turbo4d.runtime.errors import PlanError
 
-from .pipeline import passes_for, run
+from .pipeline import run
+from .region_passes import passes_for
 from .verify import verify
 
 if TYPE_CHECKING:
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph for one kind of step: `(args, slots_in) -> (outputs, slots_out)`, without state.
+    """One graph for one kind of step: `(args, prologue, slots_in) -> (outputs, slots_out)`.
 
     Args:
         key: what it was made for.
-        module: placeholders are the arguments it needs, then its slots; it returns the model's
+        module: placeholders are the arguments it needs, then values of the
+            prologue, then its slots; it returns the model's
             outputs, then the slots it writes.
         arg_indices: for each argument, its position in the capture's table.
+        prologue_indices: for each value of the prologue it takes, its position among them all.
         reads: regions whose slots it takes, in order.
         writes: regions whose slots it returns, in order.
         outputs: how many of the returned values are the model's.
@@ -45,6 +48,7 @@ class Variant:
     key: VariantKey
     module: fx.GraphModule
     arg_indices: tuple[int, ...]
+    prologue_indices: tuple[int, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     outputs: int
@@ -93,7 +97,7 @@ def specialise_capture(
     kept = _drop_unused(gm.graph, names)
     gm.recompile()
     verify(gm, inputs=[*(names[i] for i in kept), *map(slot_name, reads)], sites=sites, full=full)
-    return Variant(key, gm, kept, reads, key.writes, outputs, reports)
+    return Variant(key, gm, kept, (), reads, key.writes, outputs, reports)
 
 
 def check_key(key: VariantKey, regions: Mapping[str, Region]) -> None:

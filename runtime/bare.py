@@ -73,7 +73,7 @@ class BareRuns:
         if self.execution is None or step is None:
             # Everything, reading and writing no slot.
             engine = self._shelf.get(self._full)
-            return self.counts.call(self._full.name, engine, args, ())[0]
+            return self.counts.call(self._full.name, engine, args, (), ())[0]
         self._compare_conditioning(step, args)
         return self.execution.run(_STREAM, step, args)
 

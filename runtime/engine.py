@@ -33,15 +33,33 @@ class Engine(Protocol):
         ...
 
     def __call__(
-        self, args: Sequence[Tensor], slots_in: Sequence[Tensor]
+        self, args: Sequence[Tensor], prologue: Sequence[Tensor], slots_in: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Runs it.
 
         Args:
             args: all flat arguments in the order of `Signature.names`; it picks what it needs.
-            slots_in: one per name in `reads`.
+            prologue: all that the denoiser's `Prologue` gave for this conditioning; it picks what
+                it needs. Empty for a variant without exact passes.
+            slots_in: one per name in `reads`; a region whose cut has several values is named once
+                for each.
 
         Returns:
             The model's flat outputs, and one slot per name in `writes`.
+        """
+        ...
+
+
+class Prologue(Protocol):
+    """Everything that depends on the conditioning alone, computed once per stream."""
+
+    def __call__(self, args: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Runs it.
+
+        Args:
+            args: all flat arguments in the order of `Signature.names`.
+
+        Returns:
+            The values that variants take, in one order for all of them.
         """
         ...

@@ -50,14 +50,19 @@ class CallCounts:
         self.by_variant: Counter[str] = Counter()
 
     def call(
-        self, name: str, engine: Engine, args: Sequence[Tensor], slots_in: Sequence[Tensor]
+        self,
+        name: str,
+        engine: Engine,
+        args: Sequence[Tensor],
+        prologue: Sequence[Tensor],
+        slots_in: Sequence[Tensor],
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Calls the engine and counts it under its variant's name.
 
         Raises:
             Turbo4DError: where it gives another number of slots than it promised.
         """
-        outputs, slots_out = engine(args, slots_in)
+        outputs, slots_out = engine(args, prologue, slots_in)
         self.by_variant[name] += 1
         if len(slots_out) != len(engine.writes):
             raise Turbo4DError(

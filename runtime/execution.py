@@ -94,7 +94,7 @@ class Execution:
         slots_in = lane.slots.read(engine.reads, step, max_age)
         done = False
         try:
-            outputs, slots_out = self._counts.call(cell.name, engine, args, slots_in)
+            outputs, slots_out = self._counts.call(cell.name, engine, args, (), slots_in)
             done = True
         finally:
             if not done:  # nobody knows what the engine left behind

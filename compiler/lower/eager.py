@@ -31,14 +31,15 @@ class EagerEngine:
         self.writes = variant.writes
         self._outputs = variant.outputs
         self._pick = picker(variant.arg_indices)
+        self._pick_prologue = picker(variant.prologue_indices)
         self._forward: Callable[..., Any] = variant.module.forward
 
     def __call__(
-        self, args: Sequence[Tensor], slots_in: Sequence[Tensor]
+        self, args: Sequence[Tensor], prologue: Sequence[Tensor], slots_in: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Run the graph without recording gradients."""
         with torch.no_grad():
-            returned = self._forward(*self._pick(args), *slots_in)
+            returned = self._forward(*self._pick(args), *self._pick_prologue(prologue), *slots_in)
         return returned[: self._outputs], returned[self._outputs :]
 
 

@@ -48,7 +48,7 @@ def every(action: Action, kind: str = "chain") -> VariantKey:
 
 
 def run(variant: Variant, slots: Sequence[Tensor] = ()) -> tuple[Tensor, Sequence[Tensor]]:
-    (output,), slots_out = EagerEngine(variant)(captured("mini")[3], slots)
+    (output,), slots_out = EagerEngine(variant)(captured("mini")[3], (), slots)
     return output, slots_out
 
 
@@ -62,7 +62,7 @@ def test_plan_none_is_the_captured_graph(name: str, dtype: torch.dtype) -> None:
     assert graph_text(variant.module.graph) == graph_text(analysis.capture.module.graph)
     assert variant.arg_indices == tuple(range(len(args)))
     assert variant.reports == ()
-    (output,), slots = EagerEngine(variant)(args, ())
+    (output,), slots = EagerEngine(variant)(args, (), ())
     with torch.no_grad():
         assert torch.equal(output, model(**call))
     assert slots == ()
@@ -76,7 +76,7 @@ def test_exact_passes_keep_every_bit_here(dtype: torch.dtype) -> None:
     assert len(crossed) == 3 * len(chains())
     assert len(nodes_of(variant.module.graph, SDPA)) == len(analysis.sites) - len(crossed)
     assert len(variant.arg_indices) < len(args)
-    (output,), _ = EagerEngine(variant)(args, ())
+    (output,), _ = EagerEngine(variant)(args, (), ())
     with torch.no_grad():
         assert torch.equal(output, model(**call))
 

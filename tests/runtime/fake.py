@@ -85,7 +85,7 @@ class FakeEngine:
         return self.key.writes
 
     def __call__(
-        self, args: Sequence[Tensor], slots_in: Sequence[Tensor]
+        self, args: Sequence[Tensor], prologue: Sequence[Tensor], slots_in: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
         self.calls += 1
         if self.fails:

@@ -21,7 +21,7 @@ class EmptyEngine:
         self.key, self.reads, self.writes = key, key.reads, key.writes
         self.slots = [torch.zeros(1) for _ in key.writes]
 
-    def __call__(self, args, slots_in):
+    def __call__(self, args, prologue, slots_in):
         return args[-1:], self.slots
 
 

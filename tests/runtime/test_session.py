@@ -95,7 +95,7 @@ def test_any_legal_plan_holds_what_its_proof_says(data, max_age):
         def __init__(self, key):
             self.key, self.reads, self.writes = key, key.reads, key.writes
 
-        def __call__(self, args, slots_in):
+        def __call__(self, args, prologue, slots_in):
             step = int(args[2][0])
             read.append((step, [int(slot[0]) for slot in slots_in]))
             outputs = [torch.full((sizes[n],), step, dtype=torch.uint8) for n in self.writes]

@@ -54,7 +54,7 @@ class Backend:
                 def __init__(self):
                     self.key = key
 
-                def __call__(self, args, slots_in):
+                def __call__(self, args, prologue, slots_in):
                     if slots_in:
                         return [slots_in[0].clone()], []
                     given = dict(zip(order, args, strict=True))
