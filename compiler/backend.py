@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ from .analysis import Analysis, analyse
 from .capture import capture_compiled
 from .compat import through_dynamo
 from .errors import CaptureError, GeometryError, LowerError, NoSitesError
+from .exact import exact_form
+from .invariant import declare
 from .lower import Lowering, get_lowering
-from .lower.eager import picker
+from .lower.eager import EagerPrologue, picker
 from .options import Options
 from .specialise import Variant, specialise, specialise_capture
 
@@ -53,7 +56,7 @@ def turbo4d(
         What torch calls instead of the graph. It computes no gradients.
 
     Raises:
-        OptionError: an unknown option, or one of the wrong kind.
+        OptionError: an unknown option, one of the wrong kind, or one that fits no input.
         CaptureError: a forward that is no pure graph.
         NoSitesError: a graph without attention, unless the plan is "none".
         GeometryError: views or frames that the graph leaves open or contradicts.
@@ -76,21 +79,24 @@ def compile_denoiser(
     try:
         analysis = analyse(capture, options.geometry)
     except (CaptureError, GeometryError) as error:
-        if options.plan == "none" and options.geometry is None:
+        if options.plan == "none" and options.geometry is None and options.invariant is None:
             # Nothing is to be done to this graph, so nothing need be known of it.
             return CompiledDenoiser(capture, _as_it_is(capture, lowering), None)
         if isinstance(error, NoSitesError):
             error.add_note("Compile the denoiser alone, with fullgraph=True, or set plan='none'.")
         raise
+    analysis = replace(analysis, roles=declare(analysis.roles, capture, options.invariant))
+    merge = options.merge_projections
     runner = Runner(
         signature_of(analysis),
-        partial(build_engine, analysis, lowering),
+        partial(build_engine, analysis, lowering, merge_projections=merge),
         plan=options.plan,
         levels=options.levels,
         level_unit=options.level_unit,
         use=None if options.regions is None else tuple(options.regions),
         strict=options.strict,
         max_cache_bytes=options.max_cache_bytes,
+        prologue=partial(build_prologue, analysis, merge_projections=merge),
     )
     return CompiledDenoiser(capture, runner, analysis)
 
@@ -108,17 +114,25 @@ def signature_of(analysis: Analysis) -> Signature:
         model=capture.fingerprint,
         geometry=analysis.geometry,
         weights_bytes=capture.weights_bytes,
+        invariant=roles.channels,
     )
 
 
-def build_engine(analysis: Analysis, lowering: Lowering, key: VariantKey) -> Engine:
+def build_engine(
+    analysis: Analysis, lowering: Lowering, key: VariantKey, *, merge_projections: bool = False
+) -> Engine:
     """The engine of one variant.
 
     Raises:
         PlanError: the variant names what the model has not.
         LowerError: the lowering cannot take the variant.
     """
-    return lower(specialise(analysis, key), lowering)
+    return lower(specialise(analysis, key, merge_projections=merge_projections), lowering)
+
+
+def build_prologue(analysis: Analysis, *, merge_projections: bool = False) -> EagerPrologue:
+    """The prologue of a model's exact variants, run by torch whatever the lowering of the steps."""
+    return EagerPrologue(exact_form(analysis, merge_projections=merge_projections).prologue)
 
 
 def lower(variant: Variant, lowering: Lowering) -> Engine:

@@ -1,19 +1,19 @@
-"""blocks: a chain cut at its narrow places, one piece around each attention."""
+"""blocks: a chain cut at its narrow places, one residual piece around each attention."""
 
 from __future__ import annotations
 
-import torch
 from turbo4d.compiler.chains import Segment
 from turbo4d.compiler.flow import Flow
-
-aten = torch.ops.aten
+from turbo4d.compiler.ports import SHAPES, agree, carried, summed
 
 
 def find_blocks(flow: Flow, chain: Segment, kinds: dict[int, str]) -> list[tuple[str, Segment]]:
     """The blocks of a chain, in order, with the kind of each.
 
     A block reaches from the cut before its attention to the last feed-forward or cross-attention
-    before the next one. What stands before the first attention belongs to the first block.
+    before the next one that leaves the stream as it came in. What stands before the first
+    attention, or between two blocks, belongs to the block after it. A piece that does not hand on
+    what came in is no block: what it adds to, the chain does.
 
     Args:
         flow: of the graph.
@@ -28,18 +28,27 @@ def find_blocks(flow: Flow, chain: Segment, kinds: dict[int, str]) -> list[tuple
             first.setdefault(where[at], kinds[at])
     attended = sorted(first)
     found: list[tuple[str, Segment]] = []
+    used = -1
     for number, gap in enumerate(attended):
         limit = attended[number + 1] if number + 1 < len(attended) else len(cuts)
-        start = gap if number else min([gap, *(g for g in filled if g < gap)])
-        end = max([gap, *(g for g in filled if gap < g < limit)])
-        found.append((first[gap], _segment(flow, cuts[start], cuts[end + 1])))
+        start = min([gap, *(g for g in filled if used < g < gap)])
+        used = gap
+        for end in sorted([gap, *(g for g in filled if gap < g < limit)], reverse=True):
+            if (segment := _residual(flow, cuts, start, end + 1)) is not None:
+                found.append((first[gap], segment))
+                used = end
+                break
     return found
 
 
-def _segment(flow: Flow, entry: int, exit: int) -> Segment:
-    node = flow.nodes[exit]
-    sides = [flow.index.get(operand.name, -1) for operand in node.all_input_nodes]
-    plain_sum = node.target is aten.add.Tensor and node.kwargs.get("alpha", 1) == 1
-    if plain_sum and entry in sides and len(sides) == 2:
-        return Segment(entry, exit, sides[1 - sides.index(entry)])
-    return Segment(entry, exit, exit)
+def _residual(flow: Flow, cuts: list[int], start: int, end: int) -> Segment | None:
+    """The segment between two cuts, moved over changes of shape until its ends agree."""
+    entry = cuts[start]
+    ends = [end]
+    while ends[-1] + 1 < len(cuts) and flow.nodes[cuts[ends[-1] + 1]].target in SHAPES:
+        ends.append(ends[-1] + 1)
+    for exit in (cuts[number] for number in ends):
+        if agree(flow.nodes[entry], flow.nodes[exit]):
+            handed_on = carried(flow, flow.nodes[exit])
+            return summed(flow, entry, exit) if flow.nodes[entry] in handed_on else None
+    return None

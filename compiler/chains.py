@@ -3,10 +3,15 @@
 A chain is the smallest residual segment, `exit = entry + r`, whose attentions over the sample run
 over two or more kinds of axis. Attentions outside such a segment make chains of one kind: the
 outermost residual segment of theirs, with the feed-forwards and cross-attentions that follow it.
+
+A segment around a convolution may be a residual of the network as well as of a module. It is a
+chain where it holds each kind of axis once, or where it is the smallest around an attention that
+nothing else holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +24,7 @@ _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
 _SHAPES = (aten.reshape.default, aten.permute.default, aten.unsqueeze.default)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Segment:
     """A single-entry, single-exit piece of the stream, by positions in its flow.
 
@@ -39,21 +44,37 @@ class Segment:
         return self.value != self.exit
 
 
-def find_chains(flow: Flow, kinds: dict[int, str]) -> list[Segment]:
+def find_chains(
+    flow: Flow, kinds: dict[int, str], levels: Sequence[Segment] = (), inner: int = 0
+) -> list[Segment]:
     """The chains of a network, in order, disjoint.
 
     Args:
         flow: of the graph.
         kinds: by position, the kind of each attention over the sample itself.
+        levels: which no chain with a convolution holds.
+        inner: where the core begins; a sum that starts before is the network's own.
     """
-    found = [segment for segment in _residuals(flow) if not _has_convolution(flow, segment)]
     # By size: what contains another comes after it.
-    found.sort(key=lambda segment: (segment.exit - segment.entry, segment.entry))
+    found = sorted(_residuals(flow), key=lambda segment: (segment.exit - segment.entry, segment))
     inside = {segment: _kinds_inside(flow, segment, kinds) for segment in found}
-    chains = _mixed(found, inside)
+    around = {segment for segment in found if _has_convolution(flow, segment)}
+    plain = [segment for segment in found if segment not in around]
+    mixing = [
+        segment
+        for segment in found
+        if segment in around
+        and segment.entry >= max(inner, 1)
+        and not any(segment.entry < level.entry <= segment.exit for level in levels)
+    ]
+    chains = _mixed(plain, inside)
+    chains += _mixed_around_convolutions(mixing, inside, chains)
     taken = {at for chain in chains for at in inside[chain]}
-    chains += _single(flow, found, inside, taken)
-    return sorted(chains, key=lambda chain: chain.entry)
+    outermost_first = sorted(plain, key=lambda s: (s.entry - s.exit, s.entry))
+    alone = _single([*outermost_first, *mixing], inside, taken)
+    following = {segment.entry: segment for segment in plain if not inside[segment]}
+    chains += [_with_feed_forwards(flow, segment, following) for segment in alone]
+    return sorted(chains)
 
 
 def _residuals(flow: Flow) -> list[Segment]:
@@ -72,11 +93,14 @@ def _residuals(flow: Flow) -> list[Segment]:
 
 
 def _has_convolution(flow: Flow, segment: Segment) -> bool:
-    """Whether pixels are mixed by a convolution: then it is no transformer module."""
+    """Whether a convolution mixes pixels and channels at once, which few transformers do."""
     for position in flow.between(segment.entry, segment.exit):
         node = flow.nodes[position]
-        if node.target in _CONVOLUTIONS and max(shape_of(node.args[1])[2:]) > 1:
-            return True
+        if node.target in _CONVOLUTIONS:
+            _, channels, *kernel = shape_of(node.args[1])
+            # One channel at a time is what feed-forwards over images do.
+            if max(kernel) > 1 and channels > 1:
+                return True
     return False
 
 
@@ -103,30 +127,51 @@ def _mixed(found: list[Segment], inside: dict[Segment, dict[int, str]]) -> list[
     return chains
 
 
+def _mixed_around_convolutions(
+    mixing: list[Segment], inside: dict[Segment, dict[int, str]], chains: list[Segment]
+) -> list[Segment]:
+    """S-C-M modules with a convolution in their residual branch: no kind of axis comes twice."""
+    found: list[Segment] = []
+    for segment in mixing:
+        sites = inside[segment]
+        once = 0 < len(sites) == len(set(sites.values()))
+        if once and not any(_holds(segment, chain) for chain in (*chains, *found)):
+            found.append(segment)
+    return found
+
+
 def _holds(outer: Segment, inner: Segment) -> bool:
     return outer.entry <= inner.entry and inner.exit <= outer.exit
 
 
 def _single(
-    flow: Flow, found: list[Segment], inside: dict[Segment, dict[int, str]], taken: set[int]
+    found: list[Segment], inside: dict[Segment, dict[int, str]], taken: set[int]
 ) -> list[Segment]:
     chains: list[Segment] = []
-    plain = {s.entry: s for s in found if not inside[s]}
-    for segment in sorted(found, key=lambda s: (s.entry - s.exit, s.entry)):
+    for segment in found:
         sites = inside[segment]
         if not sites or len(set(sites.values())) > 1 or taken & set(sites):
             continue
-        taken |= set(sites)
-        chains.append(_with_feed_forwards(flow, segment, plain))
+        taken = taken | set(sites)
+        chains.append(segment)
     return chains
 
 
-def _with_feed_forwards(flow: Flow, segment: Segment, plain: dict[int, Segment]) -> Segment:
+def _with_feed_forwards(flow: Flow, segment: Segment, following: dict[int, Segment]) -> Segment:
     """The segment with the residual segments without attention that follow it at once."""
     end = segment.exit
-    while (after := plain.get(_past_shapes(flow, end))) is not None:
+    while (after := following.get(_past_shapes(flow, end))) is not None:
         end = after.exit
-    return segment if end == segment.exit else Segment(segment.entry, end, end)
+    return segment if end == segment.exit else Segment(_shaped_as(flow, segment, end), end, end)
+
+
+def _shaped_as(flow: Flow, segment: Segment, end: int) -> int:
+    """The segment's entry, or what it is a view of, where that has the shape of the end."""
+    wanted, entry = shape_of(flow.nodes[end]), segment.entry
+    while shape_of(flow.nodes[entry]) != wanted and flow.nodes[entry].target in _SHAPES:
+        [entry] = flow.before(flow.nodes[entry])
+    alike = shape_of(flow.nodes[entry]) == wanted and flow.is_segment(entry, end)
+    return entry if alike else segment.entry
 
 
 def _past_shapes(flow: Flow, position: int) -> int:

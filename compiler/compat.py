@@ -6,7 +6,8 @@ Written against torch 2.13; the shapes of 2.11 and 2.12 are handled where they d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -17,7 +18,9 @@ from torch._decomp import _should_decompose_because_unsafe_op
 from torch._dynamo.exc import ShortenTraceback
 from torch._dynamo.symbolic_convert import InstructionTranslator
 from torch._functorch.aot_autograd import aot_export_module
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 
@@ -55,6 +58,11 @@ def trace(module: fx.GraphModule, inputs: Sequence[Any]) -> Traced:
 def is_fake(value: object) -> bool:
     """Whether a tensor has a shape and a dtype but no data."""
     return isinstance(value, FakeTensor)
+
+
+def fake_mode() -> FakeTensorMode:
+    """A context in which tensors are made with a shape, strides and a device, but no data."""
+    return FakeTensorMode()
 
 
 def is_operator(target: object) -> bool:
@@ -164,3 +172,114 @@ def through_dynamo(error: Exception, frame: FrameType | None) -> Exception:
     for note in getattr(error, "__notes__", ()):
         passing.add_note(note)
     return passing
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a compiled graph must know of a tensor that it is given."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What Inductor makes of a graph.
+
+    Args:
+        call: a function of the placeholders' tensors that gives a tuple or a list.
+        strides: that Inductor chose for each result.
+    """
+
+    call: Callable[..., Sequence[torch.Tensor]]
+    strides: tuple[tuple[int, ...], ...]
+
+
+class _Reporting(TracingContext):
+    """A tracing context that remembers the lists it was given to report strides into."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        self.lists: list[Sequence[tuple[int, ...]]] = []
+        super().__init__(mode)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "output_strides" and value is not None:
+            self.lists.append(value)
+        super().__setattr__(name, value)
+
+    @property
+    def reported(self) -> tuple[tuple[int, ...], ...]:
+        filled = [strides for strides in self.lists if strides]
+        return tuple(tuple(strides) for strides in filled[-1]) if filled else ()
+
+
+def compile_with_inductor(module: fx.GraphModule, inputs: Sequence[Form]) -> Compiled:
+    """Compile a flat functional graph for fixed shapes; Inductor's caches on disk are used.
+
+    Relies on `compile_fx` taking fake inputs and working under the ambient `TracingContext`, to
+    whose `output_strides` Inductor reports the strides it chose: into a list that ahead-of-time
+    autograd sets for the time being, or into ours where its cache had the graph. And on
+    `config.keep_output_stride`: without it a result's layout is the one that suits Inductor
+    (channels last after convolutions on a CPU).
+
+    Args:
+        module: of functions and placeholders; taken over.
+        inputs: one for each placeholder.
+    """
+    # Inductor takes two seconds to import: only who compiles pays them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13 warns about itself
+        from torch._inductor import config
+        from torch._inductor.compile_fx import compile_fx
+
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    with mode:
+        fakes = [
+            torch.empty_strided(form.shape, form.strides, dtype=form.dtype, device=form.device)
+            for form in inputs
+        ]
+    context = _Reporting(mode)
+    settings: Any = config
+    with (
+        torch.no_grad(),
+        tracing(context),
+        TracingContext.report_output_strides(),
+        settings.patch(keep_output_stride=False),
+        torch._C._DisableAutocast(),
+    ):
+        compiled: Any = compile_fx(module, fakes)
+    return Compiled(compiled, context.reported)
+
+
+def inductor_lacks(device: torch.device) -> str | None:
+    """What Inductor misses on this machine for a kind of device; None where it misses nothing.
+
+    Relies on `get_cpp_compiler` raising `InvalidCxxCompiler`, and on `has_triton`.
+    """
+    if device.type == "cpu":
+        from torch._inductor import config
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            tried = sorted({str(name) for name in config.cpp.cxx if name})
+            found = f"no C++ compiler is found (tried {', '.join(tried)}"
+            return f"{found}; the variable CXX names another)"
+        return None
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return None if has_triton() else "triton is missing, or too new for this GPU"
+    return f"device {device.type!r} runs no kernels"
+
+
+def inductor_settings() -> str:
+    """What Inductor's code depends on beside the graph, as text."""
+    return (
+        f"threads {torch.get_num_threads()}, matmul {torch.get_float32_matmul_precision()}, "
+        f"deterministic {torch.are_deterministic_algorithms_enabled()}"
+    )

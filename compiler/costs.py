@@ -1,12 +1,16 @@
-"""costs: where the floating-point operations of a call go, by kind of attention."""
+"""costs: where the operations of a call go, and what a variant computes and reads of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import fx
 from turbo4d.compiler.analysis import Analysis
-from turbo4d.compiler.flops import MULTIPLIERS
+from turbo4d.compiler.exact import exact_form
+from turbo4d.compiler.flops import MULTIPLIERS, count_flops
 from turbo4d.compiler.flow import only_for
 from turbo4d.compiler.sites import SELF_KINDS, Site
+from turbo4d.compiler.specialise import Variant
 
 
 def flops_by_kind(analysis: Analysis) -> dict[str, int]:
@@ -26,7 +30,8 @@ def flops_by_kind(analysis: Analysis) -> dict[str, int]:
     for region in sorted(analysis.regions, key=lambda region: region.nodes):
         own = [kinds[name] for name in region.sites if kinds[name] in SELF_KINDS]
         if region.kind == "block" or (region.kind == "chain" and len(set(own)) == 1):
-            for node in only_for(nodes[region.value], nodes[region.entry]):
+            values = [nodes[port.value] for port in region.ports]
+            for node in only_for(values, [nodes[entry] for entry in region.entries]):
                 owner.setdefault(node.name, own[0])
     totals = {kind: 0 for kind in (*SELF_KINDS, "cross", "reference", "other")}
     for name, flops in analysis.flops.items():
@@ -38,6 +43,31 @@ def flops_by_kind(analysis: Analysis) -> dict[str, int]:
 def folded_sites(analysis: Analysis) -> tuple[Site, ...]:
     """The cross-attentions with one key: their softmax is 1, so they need no attention at all."""
     return tuple(s for s in analysis.sites if s.kind == "cross" and s.key_tokens == 1)
+
+
+def variant_flops(variant: Variant) -> int:
+    """Operations of one call of a variant: those of its own graph, without the prologue's."""
+    return sum(count_flops(variant.module.graph).values())
+
+
+def dead_weights(analysis: Analysis, variants: Sequence[Variant]) -> tuple[str, ...]:
+    """The weights that a set of variants, and the prologue of the exact ones, never reads.
+
+    Args:
+        analysis: of the model.
+        variants: all of a plan's.
+
+    Returns:
+        Their names in the state dict, in the capture's order.
+    """
+    read = {index for variant in variants for index in variant.arg_indices}
+    if any(variant.key.exact for variant in variants):
+        read.update(exact_form(analysis).prologue.arg_indices)
+    return tuple(
+        row.target
+        for index, row in enumerate(analysis.capture.table)
+        if row.kind == "weight" and index not in read
+    )
 
 
 def _with_projections(attention: fx.Node) -> set[str]:

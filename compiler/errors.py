@@ -23,3 +23,7 @@ class LowerError(Turbo4DError):
 
 class VerifyError(Turbo4DError):
     """A graph that breaks an invariant of the intermediate representation."""
+
+
+class GraphFileError(Turbo4DError):
+    """A file that holds no graph or no pass of ours, or a graph that a file cannot hold."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -11,13 +12,16 @@ from torch import nn
 from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.costs import flops_by_kind, folded_sites
+from turbo4d.compiler.explain_text import text_of
+from turbo4d.compiler.plan_cost import PlanCost, plan_cost
 from turbo4d.compiler.regions import Region
 from turbo4d.compiler.sites import Site
 from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.levels import LevelUnit
 from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.plan_check import PlanCheck
 from turbo4d.runtime.plan_source import read_plan
-from turbo4d.runtime.plan_text import picture
+from turbo4d.runtime.plan_text import Line, plan_lines
 from turbo4d.runtime.policy import resolve
 
 
@@ -31,6 +35,7 @@ class Explanation:
         analysis: of its graph.
         plan: resolved.
         schedule: what the plan's levels are, in words.
+        left_out: one sentence for each cell that the plan as given had and this one has not.
     """
 
     model: str
@@ -38,6 +43,7 @@ class Explanation:
     analysis: Analysis
     plan: Plan
     schedule: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -54,9 +60,24 @@ class Explanation:
         """Operations of one call that computes everything."""
         return sum(self.analysis.flops.values())
 
+    @cached_property
+    def check(self) -> PlanCheck:
+        """The plan's proof."""
+        return self.plan.check([region.info for region in self.regions])
+
+    @cached_property
+    def cost(self) -> PlanCost:
+        """What the plan's steps execute."""
+        return plan_cost(self.analysis, self.check)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines of the plan's picture."""
+        return plan_lines(self.plan, [region.info for region in self.regions])
+
     def to_json(self) -> dict[str, Any]:
         """The findings as plain values, in the order of reading."""
-        check = self.plan.check([region.info for region in self.regions])
+        cost = self.cost
         return {
             "model": self.model,
             "params": self.params,
@@ -69,50 +90,29 @@ class Explanation:
             "plan": {
                 "name": self.plan.name,
                 "steps": self.plan.steps,
-                "variants": len(check.variants),
-                "flops_by_step": self._flops_by_step(),
-                "cache_peak_bytes": check.peak_bytes,
+                "variants": len(self.check.variants),
+                "flops_by_step": list(cost.by_step),
+                "cache_peak_bytes": self.check.peak_bytes,
+                "left_out": list(self.left_out),
             },
             "unclassified": [
                 {"name": site.name, "reason": site.note}
                 for site in self.sites
                 if site.kind == "unclassified"
             ],
+            "prologue": {
+                "flops": cost.prologue_flops,
+                "bytes": cost.prologue_bytes,
+                "values": cost.prologue_values,
+            },
+            "dead_weights": [
+                {"name": name, "bytes": size} for name, size in cost.dead_weights.items()
+            ],
         }
-
-    def _flops_by_step(self) -> list[int]:
-        """Of the first stream; a step that it does not run has 0. Exact passes save more."""
-        check = self.plan.check([region.info for region in self.regions])
-        stream = next(iter(self.plan.streams))
-        steps = zip(check.keys[stream], check.skipped_flops[stream], strict=True)
-        return [0 if key is None else self.flops_per_call - skipped for key, skipped in steps]
 
     def __str__(self) -> str:
         """The findings for a reader at a terminal."""
-        found = self.to_json()
-        plan = found["plan"]
-        whole = plan["steps"] * self.flops_per_call
-        parts = [
-            f"{self.model}: {self.params:,} parameters; {self.analysis.geometry}",
-            f"one call: {_tera(self.flops_per_call)}",
-            _table(
-                [
-                    (kind, _tera(flops), f"{flops / self.flops_per_call:.1%}")
-                    for kind, flops in found["flops_by_kind"].items()
-                ]
-            ),
-            f"sites: {_counted(site.kind for site in self.sites)}; "
-            f"{found['folded_sites']} with one key fold exactly",
-            _table([_site_row(site) for site in self.sites if site.kind != "cross"]),
-            f"regions: {_counted(region.kind for region in self.regions)}",
-            _table([_region_row(region) for region in self.regions if region.kind != "block"]),
-            f"plan {plan['name']!r} over {plan['steps']} steps ({self.schedule}): "
-            f"{plan['variants']} variants, slots of up to {_bytes(plan['cache_peak_bytes'])}, "
-            f"{sum(plan['flops_by_step']) / whole:.1%} of the operations",
-            picture(self.plan, [region.info for region in self.regions]),
-        ]
-        parts += [f"unclassified: {one['name']}: {one['reason']}" for one in found["unclassified"]]
-        return "\n\n".join(parts)
+        return text_of(self)
 
 
 def explain(
@@ -143,9 +143,11 @@ def explain(
     """
     analysis = analyse(capture_export(model, args, kwargs), geometry)
     given = read_plan(plan)
+    left_out: tuple[str, ...] = ()
     if isinstance(given, Plan):
         _check_fit(given, analysis)
-        resolved, schedule = given, "its own levels"
+        resolved, left_out = given.settled([region.info for region in analysis.regions])
+        schedule = "its own levels"
     else:
         resolved = resolve(
             given,
@@ -157,7 +159,7 @@ def explain(
         )
         schedule = "levels as given" if levels else "SV4D's levels, sigma 700 to 0.002"
     params = sum(parameter.numel() for parameter in model.parameters())
-    return Explanation(type(model).__name__, params, analysis, resolved, schedule)
+    return Explanation(type(model).__name__, params, analysis, resolved, schedule, left_out)
 
 
 def _check_fit(plan: Plan, analysis: Analysis) -> None:
@@ -191,39 +193,3 @@ def _site(site: Site) -> dict[str, Any]:
 def _region(region: Region) -> dict[str, Any]:
     fields = ("name", "kind", "parent", "flops", "slot_bytes")
     return {field: getattr(region, field) for field in fields}
-
-
-def _site_row(site: Site) -> tuple[str, ...]:
-    tokens = f"{site.query_tokens} x {site.key_tokens}"
-    return site.name, site.kind, tokens, f"{site.heads} heads", f"{site.groups} groups", site.note
-
-
-def _region_row(region: Region) -> tuple[str, ...]:
-    return region.name, region.kind, _tera(region.flops), _bytes(region.slot_bytes)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  "
-        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _counted(kinds: Any) -> str:
-    counts: dict[str, int] = {}
-    for kind in kinds:
-        counts[kind] = counts.get(kind, 0) + 1
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
-
-
-def _tera(flops: int) -> str:
-    return f"{flops / 1e12:.3g} TFLOP" if flops >= 1e9 else f"{flops / 1e6:.3g} MFLOP"
-
-
-def _bytes(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import fx
@@ -65,14 +65,22 @@ class Flow:
 
     def between(self, entry: int, exit: int) -> list[int]:
         """Positions of a segment's nodes, `exit` included and `entry` left out, in order."""
-        found = {exit}
-        waiting = [exit]
+        return self.inside((entry,), (exit,))
+
+    def inside(self, entries: Collection[int], exits: Collection[int]) -> list[int]:
+        """As `between`, for a cut of several values at either end."""
+        found = set(exits)
+        waiting = list(exits)
         while waiting:
             for source in self.before(self.nodes[waiting.pop()]):
-                if source != entry and source not in found:
+                if source not in entries and source not in found:
                     found.add(source)
                     waiting.append(source)
         return sorted(found)
+
+    def dominates(self, above: int, below: int) -> bool:
+        """Whether `below` depends on the sample through `above` alone."""
+        return self._forward.dominates(above, below)
 
     def spine(self, entry: int, exit: int) -> tuple[list[int], dict[int, int]]:
         """The cuts within a segment, and for each of its nodes which pair of cuts it lies between.
@@ -102,16 +110,20 @@ class Flow:
         return [local[s] for s in self.before(self.nodes[position]) if s in local]
 
 
-def only_for(value: fx.Node, entry: fx.Node) -> list[fx.Node]:
+def only_for(
+    value: fx.Node | Collection[fx.Node], entry: fx.Node | Collection[fx.Node]
+) -> list[fx.Node]:
     """The nodes after `entry` that would be dead if `value` came from elsewhere, itself included.
 
     Those off the stream count too: a projection of the conditioning that nothing else reads.
+    A region with several ports has several of both.
     """
-    dead = {value}
-    waiting = [value]
+    dead = {value} if isinstance(value, fx.Node) else set(value)
+    kept = {entry} if isinstance(entry, fx.Node) else set(entry)
+    waiting = list(dead)
     while waiting:
         for operand in waiting.pop().all_input_nodes:
-            if operand.op == "placeholder" or operand in dead or operand is entry:
+            if operand.op == "placeholder" or operand in dead or operand in kept:
                 continue
             if all(user in dead for user in operand.users):
                 dead.add(operand)

@@ -11,7 +11,7 @@ from turbo4d.runtime.errors import OptionError
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_source import read_plan
 
-_NOT_BUILT = {"adaptive": False, "invariant": None}
+_NOT_BUILT = {"adaptive": False}
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,12 @@ class Options:
         geometry: any of batch, views, frames, height, width; the rest is inferred.
         levels: the noise level of each step, falling.
         level_unit: "sigma", "c_noise" or "timestep"; inferred from the levels where absent.
-        regions: kinds of region that a preset may use; chains and the core where absent.
-        invariant: not built yet.
+        regions: kinds of region that a preset may use; core, levels and chains where absent.
+        invariant: for an input, the channels that stay the same during a run, such as "4:8", or
+            False where it changes at every step; see `invariant.declare`.
         adaptive: not built yet.
+        merge_projections: whether products of one value with several weights become one; see
+            passes/merge_shared_projections.py for what that costs and gains.
         strict: whether what would be a reported event is an error.
         max_cache_bytes: what all slots together may hold.
     """
@@ -37,8 +40,9 @@ class Options:
     levels: Sequence[float] | None = None
     level_unit: Any = None
     regions: Sequence[str] | None = None
-    invariant: Mapping[str, str] | None = None
+    invariant: Mapping[str, str | bool] | None = None
     adaptive: bool = False
+    merge_projections: bool = False
     strict: bool = False
     max_cache_bytes: int | None = None
 
@@ -75,8 +79,9 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "levels": ((Sequence, _NONE), "a sequence of falling noise levels"),
     "level_unit": ((str, _NONE), "'sigma', 'c_noise' or 'timestep'"),
     "regions": ((list, tuple, _NONE), "a sequence of region kinds"),
-    "invariant": ((Mapping, _NONE), "a mapping of input to channels"),
+    "invariant": ((Mapping, _NONE), "a mapping of input to channels, or to False"),
     "adaptive": ((bool,), "True or False"),
+    "merge_projections": ((bool,), "True or False"),
     "strict": ((bool,), "True or False"),
     "max_cache_bytes": ((int, _NONE), "a number of bytes"),
 }

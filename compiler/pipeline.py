@@ -1,23 +1,27 @@
-"""Running a tuple of passes, with a look in between, and dumping what each left."""
+"""Running a tuple of passes, with a look in between; `dump.py` keeps what each left."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from turbo4d.passes import Pass, PassReport
+from turbo4d.runtime.log import say, wants
 
-from .show import diff, graph_text
+from .dump import Dumper
+from .show import graph_text
 
 if TYPE_CHECKING:
     from torch import fx
 
 Between = Callable[["fx.GraphModule", PassReport], None]
 """Called after each pass with the graph as it is then."""
+
+HINT = "set TURBO4D_DUMP=FOLDER to get a file and a command that repeat this pass alone"
 
 
 def run(
@@ -29,64 +33,63 @@ def run(
         gm: changed in place.
         passes: in order.
         between: called after each.
-        dump: name of the folder below `TURBO4D_DUMP` to write graphs to, where that is set.
+        dump: what the graph is, in the log; and the name of the folder below `TURBO4D_DUMP` to
+            write graphs to, where that is set.
+
+    Raises:
+        PassError: a pass cannot go on with the graph. Whatever a pass or `between` raises has a
+            note that says how to repeat it.
     """
     folder = os.environ.get("TURBO4D_DUMP")
     dumper = Dumper(Path(folder) / dump) if folder and dump else None
     if dumper:
-        dumper.graph("capture", gm)
+        dumper.first(gm)
     reports: list[PassReport] = []
+    started = time.perf_counter()
     for pass_ in passes:
-        begun = time.perf_counter()
-        report = pass_.apply(gm)
-        elapsed_s = time.perf_counter() - begun
-        if dumper:
-            dumper.after(pass_, report, gm, elapsed_s)
-        between(gm, report)
+        with _Repeatable(pass_, gm, dumper):
+            begun = time.perf_counter()
+            report = pass_.apply(gm)
+            elapsed_s = time.perf_counter() - begun
+            if dumper:
+                dumper.after(pass_, report, gm, elapsed_s)
+            _log(report, gm, dump)
+            between(gm, report)
         reports.append(report)
+    if passes:
+        sites = sum(len(report.rewritten) for report in reports)
+        elapsed_s = time.perf_counter() - started
+        say(1, f"{dump}: {len(passes)} passes rewrote {sites} places in {elapsed_s:.2f} s")
     return tuple(reports)
 
 
-class Dumper:
-    """Writes numbered graphs, their differences, and `report.json` to a folder.
+def _log(report: PassReport, gm: fx.GraphModule, what: str) -> None:
+    if not wants(2):
+        return
+    for line in report.rewritten:
+        say(2, f"{what}: {report.pass_name}: {line}")
+    for skip in report.skipped:
+        say(2, f"{what}: {report.pass_name}: {skip.place} left alone: {skip.reason}")
+    if wants(3):
+        say(3, f"{what}: after {report.pass_name}\n{graph_text(gm.graph)}")
 
-    Args:
-        folder: made where it is missing.
-    """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.number = 0
-        self.text = ""
-        self.rows: list[dict[str, object]] = []
+class _Repeatable:
+    """Whatever is raised within has a note that says how to repeat it, a defect included."""
 
-    def graph(self, name: str, gm: fx.GraphModule) -> None:
-        """Write the graph as it is now."""
-        self.text = graph_text(gm.graph)
-        self._write(f"{name}.txt", self.text)
-        self.number += 1
+    def __init__(self, pass_: Pass, gm: fx.GraphModule, dumper: Dumper | None) -> None:
+        self.pass_, self.dumper = pass_, dumper
+        if dumper:
+            dumper.begin(gm)
 
-    def after(self, pass_: Pass, report: PassReport, gm: fx.GraphModule, elapsed_s: float) -> None:
-        """Write what a pass left, and how that differs from what it was given."""
-        text, header = graph_text(gm.graph), f"# made by {pass_.name} {pass_.fingerprint}\n"
-        self._write(f"{pass_.name}.before.txt", self.text)
-        self._write(f"{pass_.name}.after.txt", header + text)
-        self._write(f"{pass_.name}.diff", diff(self.text, text))
-        self.text = text
-        self.number += 1
-        skipped = [[skip.place, skip.reason] for skip in report.skipped]
-        self.rows.append(
-            {
-                "pass": repr(pass_),
-                "fingerprint": pass_.fingerprint,
-                "rewritten": report.rewritten,
-                "skipped": skipped,
-                "erased": report.erased,
-                "elapsed_s": elapsed_s,
-            }
-        )
-        (self.folder / "report.json").write_text(json.dumps(self.rows, indent=1) + "\n")
+    def __enter__(self) -> None:
+        return None
 
-    def _write(self, name: str, text: str) -> None:
-        (self.folder / f"{self.number:02}.{name}").write_text(text)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            error.add_note(self.dumper.failed(self.pass_) if self.dumper else HINT)

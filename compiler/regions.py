@@ -2,54 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import fx
 from turbo4d.compiler.blocks import find_blocks
 from turbo4d.compiler.chains import Segment, find_chains
 from turbo4d.compiler.flow import Flow, only_for, total
+from turbo4d.compiler.joint_chains import Joint, find_joint_chains
+from turbo4d.compiler.ports import Port as Port
+from turbo4d.compiler.ports import port_of
 from turbo4d.compiler.unet_levels import find_core, find_levels, is_skip
 from turbo4d.runtime.plan import RegionInfo
 
 Kind = Literal["block", "chain", "level", "core"]
+_RANKS: tuple[Kind, ...] = ("block", "chain", "level", "core")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A single-entry, single-exit segment of the stream, in the canonical graph's node names.
+    """A segment of the stream between two cuts.
 
     Args:
         name: by structure: `down.<level>.<i>.chain`, `middle.chain`, `up.<level>.<i>.chain`,
             `stack.<i>.chain` where the resolution never changes, `core`; a block adds its kind.
         kind: block < chain < level < core.
-        parent: name of the smallest region that holds this one.
-        entry: the value through which the stream comes in.
-        exit: the value through which it goes on.
-        value: what a slot caches: the residual, where `exit = entry + value`, else the exit.
-        residual: whether `exit` is `add(entry, value)`, in either order of operands.
+        parent: name of the smallest region that holds this one: where the parent is reused,
+            nothing reads what this one makes. A level that no skip goes around holds all that
+            comes before it, too.
+        ports: one per value that leaves it, the sample's own stream first.
+        entries: names of all values that come in, those that end here too.
         sites: names of the sites within.
         nodes: how many nodes of the stream the region executes.
-        slot_shape: of `value`.
-        slot_dtype: of `value`.
-        slot_bytes: of `value`.
         flops: of everything that only this region needs.
     """
 
     name: str
     kind: Kind
     parent: str | None
-    entry: str
-    exit: str
-    value: str
-    residual: bool
+    ports: tuple[Port, ...]
+    entries: tuple[str, ...]
     sites: tuple[str, ...]
     nodes: int
-    slot_shape: tuple[int, ...]
-    slot_dtype: torch.dtype
-    slot_bytes: int
     flops: int
+
+    @property
+    def entry(self) -> str:
+        """The value through which the sample's stream comes in."""
+        entry = self.ports[0].entry
+        return self.ports[0].exit if entry is None else entry
+
+    @property
+    def exit(self) -> str:
+        """The value through which it goes on."""
+        return self.ports[0].exit
+
+    @property
+    def value(self) -> str:
+        """The node whose place its first slot takes: the residual of a sum, else the exit."""
+        return self.ports[0].value
+
+    @property
+    def residual(self) -> bool:
+        """Whether its slots hold what it adds to its entries, so that it can be left out."""
+        return all(port.form != "exit" for port in self.ports)
+
+    @property
+    def slot_shape(self) -> tuple[int, ...]:
+        """Of its first slot."""
+        return self.ports[0].shape
+
+    @property
+    def slot_dtype(self) -> torch.dtype:
+        """Of its first slot."""
+        return self.ports[0].dtype
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of all its slots."""
+        return sum(port.size_bytes for port in self.ports)
 
     @property
     def info(self) -> RegionInfo:
@@ -71,12 +104,16 @@ class Found:
     Args:
         name: as in `Region`.
         kind: likewise.
-        segment: where it lies.
+        ports: likewise.
+        entries: names of the values that come in.
+        members: positions of its nodes in the flow.
     """
 
     name: str
     kind: Kind
-    segment: Segment
+    ports: tuple[Port, ...]
+    entries: tuple[str, ...]
+    members: tuple[int, ...]
 
 
 def find_regions(
@@ -95,27 +132,52 @@ def find_regions(
     """
     core = find_core(flow)
     levels = find_levels(flow, core)
-    chains = find_chains(flow, kinds)
-    found = [Found("core", "core", core)] if core else []
-    found += [Found(f"level.{n}", "level", level) for n, level in enumerate(levels, 1)]
+    found = [_whole(flow, "core", "core", core)] if core else []
+    found += [_whole(flow, f"level.{n}", "level", level) for n, level in enumerate(levels, 1)]
+    chains = _chains(flow, kinds, levels, core)
     for prefix, chain in zip(_names(flow, chains, levels), chains, strict=True):
-        found.append(Found(f"{prefix}.chain", "chain", chain))
-        found += _blocks(flow, prefix, chain, kinds)
-    members = {one.name: flow.between(one.segment.entry, one.segment.exit) for one in found}
-    return tuple(_region(flow, one, found, members, attentions, flops) for one in found)
+        if isinstance(chain, Joint):
+            one = Found(f"{prefix}.chain", "chain", chain.ports, chain.entries, chain.members)
+            found.append(one)
+        else:
+            found.append(_found(flow, f"{prefix}.chain", "chain", chain))
+            found += _blocks(flow, prefix, chain, kinds)
+    return _priced(flow, found, attentions, flops)
+
+
+def _chains(
+    flow: Flow, kinds: dict[int, str], levels: list[Segment], core: Segment | None
+) -> list[Segment | Joint]:
+    inner, end = (core.entry, core.exit) if core else (0, len(flow.nodes) - 1)
+    chains = find_chains(flow, kinds, levels, inner)
+    held = {at for chain in chains for at in flow.between(chain.entry, chain.exit)}
+    joint = find_joint_chains(flow, kinds, [at for at in kinds if at not in held], inner, end)
+    apart = [one for one in joint if held.isdisjoint(one.members)]
+    return sorted([*chains, *apart], key=lambda chain: chain.entry)
 
 
 def _blocks(flow: Flow, prefix: str, chain: Segment, kinds: dict[int, str]) -> Iterable[Found]:
     seen: dict[str, int] = {}
     for kind, segment in find_blocks(flow, chain, kinds):
-        if segment == chain:
+        if (segment.entry, segment.exit) == (chain.entry, chain.exit):
             continue
         seen[kind] = seen.get(kind, 0) + 1
         suffix = f".{seen[kind] - 1}" if seen[kind] > 1 else ""
-        yield Found(f"{prefix}.{kind}{suffix}", "block", segment)
+        yield _found(flow, f"{prefix}.{kind}{suffix}", "block", segment)
 
 
-def _names(flow: Flow, chains: list[Segment], levels: list[Segment]) -> list[str]:
+def _whole(flow: Flow, name: str, kind: Kind, segment: Segment) -> Found:
+    return _found(flow, name, kind, segment, whole=True)
+
+
+def _found(flow: Flow, name: str, kind: Kind, segment: Segment, *, whole: bool = False) -> Found:
+    entry, exit, value = (flow.nodes[at] for at in (segment.entry, segment.exit, segment.value))
+    port = port_of(entry, exit, value, whole=whole)
+    members = flow.between(segment.entry, segment.exit)
+    return Found(name, kind, (port,), (entry.name,), tuple(members))
+
+
+def _names(flow: Flow, chains: Sequence[Segment | Joint], levels: list[Segment]) -> list[str]:
     """`down.<level>.<i>`, `middle`, `up.<level>.<i>`; or `stack.<i>` at one resolution."""
     if not levels:
         return [f"stack.{index}" for index in range(len(chains))]
@@ -141,45 +203,45 @@ def _names(flow: Flow, chains: list[Segment], levels: list[Segment]) -> list[str
     return ["middle" if alone and name == "middle.0" else name for name in names]
 
 
-def _region(
-    flow: Flow,
-    one: Found,
-    found: list[Found],
-    members: Mapping[str, list[int]],
-    attentions: Mapping[int, str],
-    flops: dict[str, int],
-) -> Region:
-    segment = one.segment
-    value = flow.nodes[segment.value]
-    needed = only_for(value, flow.nodes[segment.entry])
-    held = value.meta["val"]
-    shape = tuple(int(side) for side in held.shape)
-    return Region(
-        name=one.name,
-        kind=one.kind,
-        parent=_parent(one, found),
-        entry=flow.nodes[segment.entry].name,
-        exit=flow.nodes[segment.exit].name,
-        value=value.name,
-        residual=segment.residual,
-        sites=tuple(attentions[at] for at in members[one.name] if at in attentions),
-        nodes=sum(node.name in flow.index for node in needed),
-        slot_shape=shape,
-        slot_dtype=held.dtype,
-        slot_bytes=int(held.numel()) * held.dtype.itemsize,
-        flops=total(needed, flops),
+def _priced(
+    flow: Flow, found: list[Found], attentions: Mapping[int, str], flops: dict[str, int]
+) -> tuple[Region, ...]:
+    nodes: dict[str, fx.Node] = {node.name: node for node in flow.nodes[0].graph.nodes}
+    # What nothing reads where the region is reused: a slot with the exit needs no entry.
+    unread: list[set[fx.Node]] = []
+    regions: list[Region] = []
+    for one in found:
+        values = [nodes[port.value] for port in one.ports]
+        needed = only_for(values, [nodes[name] for name in one.entries])
+        kept = [nodes[p.entry] for p in one.ports if p.entry is not None and p.form != "exit"]
+        unread.append(set(only_for(values, kept)))
+        regions.append(
+            Region(
+                name=one.name,
+                kind=one.kind,
+                parent=None,
+                ports=one.ports,
+                entries=one.entries,
+                sites=tuple(attentions[at] for at in one.members if at in attentions),
+                nodes=sum(node.name in flow.index for node in needed),
+                flops=total(needed, flops),
+            )
+        )
+    return tuple(
+        replace(region, parent=_parent(region, regions, unread, nodes)) for region in regions
     )
 
 
-def _parent(one: Found, found: list[Found]) -> str | None:
-    mine = one.segment
+def _parent(
+    mine: Region, regions: list[Region], unread: list[set[fx.Node]], nodes: Mapping[str, fx.Node]
+) -> str | None:
+    """The region with the least inside it of those that leave nothing of `mine` to be read."""
+    sizes = [(len(dead), _RANKS.index(r.kind)) for r, dead in zip(regions, unread, strict=True)]
+    values = {nodes[port.value] for port in mine.ports}
+    own = sizes[regions.index(mine)]
     around = [
-        other
-        for other in found
-        if other is not one
-        and other.segment.entry <= mine.entry
-        and mine.exit <= other.segment.exit
-        and (other.segment.entry, other.segment.exit) != (mine.entry, mine.exit)
+        (size, other.name)
+        for other, dead, size in zip(regions, unread, sizes, strict=True)
+        if other is not mine and values <= dead and size > own
     ]
-    smallest = min(around, key=lambda o: o.segment.exit - o.segment.entry, default=None)
-    return smallest.name if smallest else None
+    return min(around)[1] if around else None

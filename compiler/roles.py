@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,12 +25,17 @@ class Roles:
         level: the input that reaches the sinusoidal embedding, or None.
         conditioning: every other input.
         stream: names of the nodes that depend on the sample.
+        channels: of an input that changes, the ranges of channels that the caller declared
+            constant; see `invariant.py`.
     """
 
     sample: int
     level: int | None
     conditioning: tuple[int, ...]
     stream: frozenset[str]
+    channels: Mapping[int, tuple[tuple[int, int], ...]] = field(
+        default_factory=dict[int, tuple[tuple[int, int], ...]]
+    )
 
 
 def find_roles(capture: Capture) -> Roles:

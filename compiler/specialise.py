@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import fx
-from turbo4d.passes import PassReport, ReuseRegion
-from turbo4d.passes.base import own_outputs, returned, slot_name
+from turbo4d.passes import PassReport, RecordSlot, ReuseRegion
+from turbo4d.passes.base import own_outputs, returned
 from turbo4d.runtime.errors import PlanError
 
+from .exact import exact_form
 from .pipeline import run
 from .region_passes import passes_for
+from .segments import cuts_of
 from .verify import verify
+from .verify_sites import known_sites
 
 if TYPE_CHECKING:
     from turbo4d.runtime.action import Action
@@ -43,6 +46,7 @@ class Variant:
         writes: regions whose slots it returns, in order.
         outputs: how many of the returned values are the model's.
         reports: of each pass, in order.
+        cuts: nodes after which a lowering may end a segment; the same in every variant.
     """
 
     key: VariantKey
@@ -53,22 +57,28 @@ class Variant:
     writes: tuple[str, ...]
     outputs: int
     reports: tuple[PassReport, ...]
+    cuts: frozenset[str] = frozenset()
 
 
-def specialise(analysis: Analysis, key: VariantKey) -> Variant:
+def specialise(analysis: Analysis, key: VariantKey, *, merge_projections: bool = False) -> Variant:
     """Make the graph of one variant; the captured graph stays as it is.
 
     Args:
         analysis: of the model.
         key: a row of a plan, or several that agree.
+        merge_projections: of an exact variant; see `exact.exact_form`.
 
     Raises:
         PlanError: a region that is unknown, named inside one that is not executed, or given an
             action that this version cannot make.
         VerifyError: a pass broke an invariant.
     """
-    sites = {site.node: site.region for site in analysis.sites}
-    return specialise_capture(analysis.capture, analysis.regions, sites, key)
+    sites = known_sites(analysis)
+    if not key.exact:
+        return specialise_capture(analysis.capture, analysis.regions, sites, key)
+    form = exact_form(analysis, merge_projections=merge_projections)
+    count = len(analysis.capture.table)
+    return _specialise(form.module, form.inputs, count, analysis.regions, sites, key)
 
 
 def specialise_capture(
@@ -77,27 +87,49 @@ def specialise_capture(
     sites: Mapping[str, str | None] | None,
     key: VariantKey,
 ) -> Variant:
-    """As `specialise`, for a capture that need not be a denoiser: without regions, or sites."""
+    """As `specialise`, without exact passes, for a capture that need be no denoiser."""
+    names = tuple(row.name for row in capture.table)
+    return _specialise(capture.module, names, len(names), regions, sites, key)
+
+
+def _specialise(
+    source: fx.GraphModule,
+    names: Sequence[str],
+    args: int,
+    regions: Sequence[Region],
+    sites: Mapping[str, str | None] | None,
+    key: VariantKey,
+) -> Variant:
+    """Make a variant of a graph whose placeholders are `args` arguments, then prologue values."""
     check_key(key, {region.name: region for region in regions})
-    captured = capture.module
-    gm = fx.GraphModule(captured, copy.deepcopy(captured.graph))
+    gm = fx.GraphModule(source, copy.deepcopy(source.graph))
     with torch.no_grad():
         own_outputs(gm.graph)
     outputs = len(returned(gm.graph))
-    names = [row.name for row in capture.table]
     full = os.environ.get("TURBO4D_VERIFY") == "full"
 
     def check(gm: fx.GraphModule, report: PassReport) -> None:
         slots = [node.name for node in gm.graph.nodes if node.op == "placeholder"][len(names) :]
-        verify(gm, inputs=[*names, *slots], sites=sites)
+        verify(gm, inputs=[*names, *slots], sites=sites, regions=regions)
 
-    passes = passes_for(key, regions, captured.graph)
+    passes = passes_for(key, regions, gm.graph)
     reports = run(gm, passes, between=check, dump=key.name)
-    reads = tuple(pass_.region for pass_ in passes if isinstance(pass_, ReuseRegion))
+    read = [pass_ for pass_ in passes if isinstance(pass_, ReuseRegion)]
+    slots_in = [pass_.slot for pass_ in read]
     kept = _drop_unused(gm.graph, names)
     gm.recompile()
-    verify(gm, inputs=[*(names[i] for i in kept), *map(slot_name, reads)], sites=sites, full=full)
-    return Variant(key, gm, kept, (), reads, key.writes, outputs, reports)
+    verify(gm, inputs=[*(names[i] for i in kept), *slots_in], sites=sites, full=full)
+    return Variant(
+        key=key,
+        module=gm,
+        arg_indices=tuple(i for i in kept if i < args),
+        prologue_indices=tuple(i - args for i in kept if i >= args),
+        reads=tuple(pass_.region for pass_ in read),
+        writes=tuple(pass_.region for pass_ in passes if isinstance(pass_, RecordSlot)),
+        outputs=outputs,
+        reports=reports,
+        cuts=cuts_of(regions, key),
+    )
 
 
 def check_key(key: VariantKey, regions: Mapping[str, Region]) -> None:
@@ -153,8 +185,8 @@ def _unknown(name: str, regions: Mapping[str, Region]) -> str:
     )
 
 
-def _drop_unused(graph: fx.Graph, names: list[str]) -> tuple[int, ...]:
-    """Erase the model's placeholders that nothing uses; gives the positions of the others."""
+def _drop_unused(graph: fx.Graph, names: Sequence[str]) -> tuple[int, ...]:
+    """Erase the placeholders in `names` that nothing uses; gives the positions of the others."""
     position = {name: index for index, name in enumerate(names)}
     kept: list[int] = []
     for node in [node for node in graph.nodes if node.op == "placeholder"]:

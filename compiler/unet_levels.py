@@ -68,10 +68,27 @@ def _shrinks(flow: Flow, position: int) -> bool:
 
 
 def _grown_back(flow: Flow, entry: int) -> int | None:
-    low = _space(flow.nodes[entry])
+    """The matching upsample's output, with the convolution right after it."""
+    [before] = flow.before(flow.nodes[entry])
+    low, wanted = _space(flow.nodes[entry]), _space(flow.nodes[before])
     exits = flow.furthest(entry)
-    grown = [at for at in exits if _larger(_space(flow.nodes[at]), low)]
-    return grown[-1] if grown else None
+    grown = [
+        at
+        for at in exits
+        if _larger(_space(flow.nodes[at]), low) and _images_alike(flow.nodes[at], flow.nodes[entry])
+    ]
+    whole = [at for at in grown if not _larger(wanted, _space(flow.nodes[at]))] or grown
+    if not whole:
+        return None
+    after = exits[exits.index(whole[0]) + 1 :][:1]
+    follows = [at for at in after if flow.nodes[at].target in _PRODUCTS and at in grown]
+    return follows[0] if follows else whole[0]
+
+
+def _images_alike(node: fx.Node, other: fx.Node) -> bool:
+    """Whether two values hold as many images; tokens in a grid of views and frames do not."""
+    a, b = shape_of(node), shape_of(other)
+    return len(a) == len(b) and a[0] == b[0] and (len(a) == 4 or node.target not in _REARRANGING)
 
 
 def _space(node: fx.Node) -> tuple[int, ...]:

@@ -6,14 +6,14 @@ I3  no output shares memory with an input or with another output.
 I4  every call is used, attention included.
 I5  no operator writes in place.
 I6  the placeholders are those of the table, in order, by name.
-I7  every attention is a known site, and the site of one region at most.
+I7  every attention is a known site, and lies in its own region and those around it, in no other.
 I8  the branches of a cond agree in shape, dtype and strides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, fx
@@ -22,9 +22,11 @@ from turbo4d.passes.compat import writes_in_place
 
 from .errors import VerifyError
 from .show import type_text
+from .verify_sites import misplaced
 
-aten = torch.ops.aten
-SDPA = aten.scaled_dot_product_attention.default
+if TYPE_CHECKING:
+    from .regions import Region
+
 COND = torch.ops.higher_order.cond
 
 
@@ -33,6 +35,7 @@ def verify(
     *,
     inputs: Sequence[str],
     sites: Mapping[str, str | None] | None = None,
+    regions: Sequence[Region] = (),
     full: bool = False,
 ) -> None:
     """Check a graph against I1 to I8.
@@ -40,7 +43,8 @@ def verify(
     Args:
         gm: the graph.
         inputs: names of the placeholders that it must have, in order.
-        sites: for each attention's node its region; None leaves I7 out.
+        sites: for each attention's node its region (`known_sites`); None leaves I7 out.
+        regions: of the model, by which I7 looks where each attention lies; empty leaves that out.
         full: derive every `meta["val"]` again and compare shape, dtype and strides.
 
     Raises:
@@ -53,7 +57,7 @@ def verify(
         lambda: _uses_every_call(gm.graph),
         lambda: _writes_nothing(gm.graph),
         lambda: _keeps_the_table(gm.graph, tuple(inputs)),
-        lambda: _knows_every_site(gm.graph, sites),
+        lambda: _holds_every_site(gm.graph, sites, regions),
         lambda: _agreeing_branches(gm),
     )
     for check in checks:
@@ -130,12 +134,13 @@ def _keeps_the_table(graph: fx.Graph, wanted: tuple[str, ...]) -> None:
     _broken("I6", None, f"the graph has {len(got)} placeholders, the table {len(wanted)}")
 
 
-def _knows_every_site(graph: fx.Graph, sites: Mapping[str, str | None] | None) -> None:
+def _holds_every_site(
+    graph: fx.Graph, sites: Mapping[str, str | None] | None, regions: Sequence[Region]
+) -> None:
     if sites is None:
         return
-    for node in graph.find_nodes(op="call_function", target=SDPA):
-        if node.name not in sites:
-            _broken("I7", node, f"the attention is none of the {len(sites)} known sites")
+    for node, fact in misplaced(graph, sites, regions):
+        _broken("I7", node, fact)
 
 
 def _agreeing_branches(gm: fx.GraphModule) -> None:

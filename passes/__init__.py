@@ -1,37 +1,57 @@
 """Graph rewrites, one per file.
 
-`ALL_PASSES` stands in the order in which a variant applies them:
+`ALL_PASSES` stands in the order in which they are applied. Exact passes come first, once for a
+model, on a copy of its graph:
 
-1. record-slot first: an output then follows every later replacement, whereas a node that another
+1. fold-single-key-attention, which leaves values repeated for each query;
+2. sink-expand, which moves those repeats, and others, behind what is computed from them;
+3. split-invariant-input, where the caller declared channels that do not change;
+4. merge-duplicates, on what is left;
+5. merge-shared-projections, if asked for. The compiler then hoists what depends on no sample and
+   no level into the prologue.
+
+Then those that carry out a row of the plan:
+
+6. record-slot first: an output then follows every later replacement, whereas a node that another
    pass replaced can no longer be found by name;
-2. bypass-region, the last region of the graph first: a region's entry may be the exit of the one
-   before it;
-3. reuse-region, the first region of the graph first: a later one may take the last use of an
-   earlier one's value, which is then gone, and its slot unused;
-4. fold-single-key-attention, on what is left.
+7. bypass-region and
+8. reuse-region, by turns, the last region of the graph first: a region's entry may be the exit of
+   the one before it, and is looked for by name.
 """
 
 from .base import Pass, PassError, PassReport, Skip
 from .bypass_region import BypassRegion
 from .fold_single_key_attention import FoldSingleKeyAttention
+from .merge_duplicates import MergeDuplicates
+from .merge_shared_projections import MergeSharedProjections
 from .record_slot import RecordSlot
 from .reuse_region import ReuseRegion
+from .sink_expand import SinkExpand
+from .split_invariant_input import SplitInvariantInput
 
 ALL_PASSES: tuple[type[Pass], ...] = (
+    FoldSingleKeyAttention,
+    SinkExpand,
+    SplitInvariantInput,
+    MergeDuplicates,
+    MergeSharedProjections,
     RecordSlot,
     BypassRegion,
     ReuseRegion,
-    FoldSingleKeyAttention,
 )
 
 __all__ = [
     "ALL_PASSES",
     "BypassRegion",
     "FoldSingleKeyAttention",
+    "MergeDuplicates",
+    "MergeSharedProjections",
     "Pass",
     "PassError",
     "PassReport",
     "RecordSlot",
     "ReuseRegion",
+    "SinkExpand",
     "Skip",
+    "SplitInvariantInput",
 ]

@@ -181,13 +181,35 @@ def replace(old: fx.Node, new: fx.Node) -> None:
     old.replace_all_uses_with(new)
     if layout(old.meta["val"]) == layout(new.meta["val"]):
         return
-    stale = {new}
-    for node in new.graph.nodes:
+    _bring_up_to_date(new)
+
+
+def _bring_up_to_date(changed: fx.Node) -> None:
+    stale = {changed}
+    for node in changed.graph.nodes:
         if node.op == "call_function" and not stale.isdisjoint(node.all_input_nodes):
             value = derive(node)
             if layout(value) != layout(node.meta["val"]):
                 node.meta["val"] = value
                 stale.add(node)
+
+
+def become(node: fx.Node, target: Callable[..., Any], *args: Any) -> None:
+    """Turn a call into another, in place: it keeps its name, which a region may know, and users.
+
+    Args:
+        node: a call.
+        target: an operator.
+        args: of the call; nodes among them stand before `node` and carry `meta["val"]`.
+    """
+    node.target = target
+    node.args = args
+    node.kwargs = {}
+    value = derive(node)
+    moved = layout(value) != layout(node.meta["val"])
+    node.meta = {"val": value}
+    if moved:
+        _bring_up_to_date(node)
 
 
 def add_slot(graph: fx.Graph, name: str, like: fx.Node) -> fx.Node:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
+from .constants import Constants
 from .engine_shelf import CallCounts, EngineShelf
 from .errors import SessionError
 from .events import Events
 from .execution import Execution
+from .fed_level import read_level
+from .full_calls import FullCalls
+from .gradients import note_weights
 from .plan import Plan
 from .plan_source import PlanSource, Schedule
-from .run_watch import RunWatch
+from .run_watch import RunWatch, Sighting
 from .signature import Signature
-from .variant_key import VariantKey
 
 _STREAM = "main"
 
@@ -54,11 +56,12 @@ class BareRuns:
         self._source = source
         self._shelf = shelf
         self._strict = strict
-        self._full = VariantKey((), (), given.exact if isinstance(given, Plan) else given != "none")
-        self._needs_levels = given not in ("none", "exact")
+        exact = given.exact if isinstance(given, Plan) else given != "none"
+        self.full = FullCalls(signature, shelf, self.counts, self.events, exact=exact)
+        self._needs_steps = given not in ("none", "exact")
         self._schedule: Schedule | None = None  # the one that the execution follows
-        self._conditioning: list[Tensor] = []
-        self._calls = 0  # of the run
+        self._constants = Constants(signature)
+        self._looked = False  # at the weights
 
     def call(self, args: Sequence[Tensor]) -> Sequence[Tensor]:
         """Runs one call.
@@ -69,48 +72,54 @@ class BareRuns:
         Raises:
             SessionError: in strict mode, where the call cannot follow the plan.
         """
-        step = self._tell_step(args) if self._needs_levels else None
-        if self.execution is None or step is None:
-            # Everything, reading and writing no slot.
-            engine = self._shelf.get(self._full)
-            return self.counts.call(self._full.name, engine, args, (), ())[0]
-        self._compare_conditioning(step, args)
-        return self.execution.run(_STREAM, step, args)
+        if not self._looked:
+            self._looked = True
+            note_weights(args[: self._signature.weight_count], self.events)
+        if not self._needs_steps:
+            in_run = self.full.takes_prologue and self._watch_runs(args)
+            return self.full.call(args, in_run=in_run)
+        sighting = self._see(args)
+        if self.execution is None or sighting is None or sighting.step is None:
+            return self.full.call(args, in_run=sighting is not None)
+        self._compare(sighting.step, args)
+        return self.execution.run(_STREAM, sighting.step, args)
 
-    def _tell_step(self, args: Sequence[Tensor]) -> int | None:
+    def _see(self, args: Sequence[Tensor]) -> Sighting | None:
+        """What the call is by its level; None where it has none, which is said."""
         level = self._read_level(args)
-        if level is None:
+        if isinstance(level, tuple):
             self._watch.forget()
+            self._depart(*level, once=True)
             return None
         sighting = self._watch.see(level)
         if sighting.begins:
             self._begin_run()
         if sighting.lost is not None:
             self._depart(*sighting.lost)
-        return sighting.step
+        return sighting
 
-    def _read_level(self, args: Sequence[Tensor]) -> float | None:
-        index = self._signature.level
-        if index is None:
-            self._depart(
-                "no-level", "no input is the noise level, so no step can be told", once=True
+    def _watch_runs(self, args: Sequence[Tensor]) -> bool:
+        """Begins a run where one begins; gives whether runs can be told."""
+        level = self._read_level(args)
+        if isinstance(level, tuple):
+            self._watch.forget()
+            return False
+        if self._watch.see(level).begins:
+            self.full.begin()
+        return True
+
+    def _read_level(self, args: Sequence[Tensor]) -> float | tuple[str, str]:
+        if self._signature.level is not None:
+            self.events.add_once(
+                "sync",
+                "the noise level is read at each call, which waits for the device; "
+                "open turbo4d.session and say the steps.",
             )
-            return None
-        self.events.add_once(
-            "sync",
-            "the noise level is read at each call, which waits for the device; "
-            "open turbo4d.session and say the steps.",
-        )
-        # Guidance branches and frames each have a copy of the one level.
-        lowest, highest = torch.aminmax(args[index].detach().cpu())
-        if lowest != highest:
-            name = self._signature.names[index]
-            self._depart("mixed-levels", f"input {name!r} holds several noise levels", once=True)
-            return None
-        return float(lowest)
+        return read_level(self._signature, args)
 
     def _begin_run(self) -> None:
-        self._conditioning = []
+        self._constants.forget()
+        self.full.begin()
         if self._watch.schedule is not self._schedule:
             self._schedule = self._watch.schedule
             self.execution = self._execution(self._schedule) if self._schedule else None
@@ -122,18 +131,12 @@ class BareRuns:
             self._source(schedule), self._shelf, self.counts, self.events, strict=self._strict
         )
 
-    def _compare_conditioning(self, step: int, args: Sequence[Tensor]) -> None:
-        indices = self._signature.conditioning
-        given = [args[index] for index in indices]
-        if self._conditioning:
-            pairs = zip(indices, self._conditioning, given, strict=True)
-            changed = [index for index, old, new in pairs if not _same(old, new)]
-            if not changed:
-                return
-            name = self._signature.names[changed[0]]
-            self._depart("new-conditioning", f"conditioning {name!r} changed in a run", step=step)
-        # A copy: the caller may write into its tensors between two calls.
-        self._conditioning = [tensor.detach().clone() for tensor in given]
+    def _compare(self, step: int, args: Sequence[Tensor]) -> None:
+        if (change := self._constants.change(args)) is not None:
+            kind = "new-weights" if change.kind == "weight" else "new-conditioning"
+            self._depart(kind, f"{change.what} changed in a run", step=step)
+        if change is not None or not self._constants.kept:
+            self._constants.keep(args)
 
     def _depart(
         self, kind: str, message: str, *, step: int | None = None, once: bool = False
@@ -147,8 +150,3 @@ class BareRuns:
             self.events.add_once(kind, f"{message}; everything is computed.")
         else:
             self.events.add(kind, f"{message}; its slots were dropped.", step=step, stream=_STREAM)
-
-
-def _same(old: Tensor, new: Tensor) -> bool:
-    alike = old.shape == new.shape and old.dtype == new.dtype and old.device == new.device
-    return alike and torch.equal(old, new)

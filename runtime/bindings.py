@@ -30,7 +30,10 @@ class Bindings:
         self._executions: dict[_Denoiser, Execution | None] = {}
 
     def bind(
-        self, runner: Runner, weights: tuple[Tensor, ...], start: Callable[[Runner], Execution]
+        self,
+        runner: Runner,
+        weights: tuple[Tensor, ...],
+        start: Callable[[Runner, tuple[Tensor, ...]], Execution],
     ) -> Execution | None:
         """What the session carries out on a denoiser, None where it is not the session's.
 
@@ -47,7 +50,7 @@ class Bindings:
         denoiser = (runner, pointers)
         if denoiser not in self._executions:
             owned = self._owns(runner, pointers)
-            self._executions[denoiser] = start(runner) if owned else None
+            self._executions[denoiser] = start(runner, weights) if owned else None
         self._latest[runner] = (weights, self._executions[denoiser])
         return self._executions[denoiser]
 

@@ -1,9 +1,11 @@
-"""What the runtime had to do differently from the plan, and why. Nothing is printed."""
+"""What the runtime had to do differently from the plan, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+
+from .log import say
 
 _KEPT = 200
 
@@ -26,7 +28,10 @@ class Event:
 
 
 class Events:
-    """A bounded list: after the first 200 only their number is kept."""
+    """A bounded list: after the first 200 only their number is kept.
+
+    Nothing is printed unless the log asks for each decision.
+    """
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -37,6 +42,7 @@ class Events:
         self, kind: str, message: str, *, step: int | None = None, stream: str | None = None
     ) -> None:
         """Notes an event."""
+        say(2, f"{kind}: {message}")
         if len(self._events) < _KEPT:
             self._events.append(Event(step, stream, kind, message))
         else:

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from .action import COMPUTE, Action
 from .errors import PlanError
 from .geometry import Geometry
 from .levels import LevelUnit, check_levels
+from .region_info import RegionInfo as RegionInfo
+from .region_info import RegionKind as RegionKind
 from .variant_key import VariantKey as VariantKey
 
 if TYPE_CHECKING:
     from .plan_check import PlanCheck
 
 SCHEMA_VERSION = 1
-RegionKind = Literal["block", "chain", "level", "core"]
 # One step of one stream: region -> action, a region that is not named computes. None: the stream
 # does not run at this step (SV4D's dense pass alternates between two streams).
 Row = Mapping[str, Action] | None
-
-
-@dataclass(frozen=True)
-class RegionInfo:
-    """What a plan needs to know of a region.
-
-    Args:
-        name: unique in the model.
-        kind: block < chain < level < core.
-        parent: name of the smallest region that holds this one.
-        residual: whether its slot holds exit minus entry, else the exit value.
-        slot_bytes: of one slot.
-        flops: of one execution.
-    """
-
-    name: str
-    kind: RegionKind
-    parent: str | None
-    residual: bool
-    slot_bytes: int
-    flops: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +82,14 @@ class Plan:
                 f"plan: max_age is {self.max_age} and max_variants {self.max_variants}; "
                 "wanted at least 0 and 1."
             )
+        if self.max_cache_bytes is not None and self.max_cache_bytes < 0:
+            raise PlanError(
+                f"plan: max_cache_bytes is {self.max_cache_bytes}; wanted at least 0, or none for "
+                "no bound."
+            )
+        budget = self.error_budget_db
+        if budget is not None and not 0 <= budget < math.inf:
+            raise PlanError(f"plan: error_budget_db is {budget}; wanted a PSNR from 0, or none.")
         # Explicit `compute` says what an absent region says: one spelling, so plans compare.
         object.__setattr__(
             self, "streams", {name: _spelled(rows) for name, rows in self.streams.items()}
@@ -133,6 +122,22 @@ class Plan:
         from .plan_check import check
 
         return check(self, regions)
+
+    def settled(self, regions: Sequence[RegionInfo]) -> tuple[Plan, tuple[str, ...]]:
+        """The plan without what contradicts itself: of cells inside each other the outermost stay.
+
+        Args:
+            regions: of the model.
+
+        Returns:
+            The plan, and one sentence for each cell that was left out.
+
+        Raises:
+            PlanError: where a cell names a region that the model has not.
+        """
+        from .plan_settled import settled
+
+        return settled(self, regions)
 
     def writes(self, stream: str, step: int, regions: Sequence[RegionInfo]) -> tuple[str, ...]:
         """Sorted names of the slots that this step must write for later steps to read."""

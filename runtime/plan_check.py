@@ -40,15 +40,21 @@ def check(plan: Plan, regions: Sequence[RegionInfo]) -> PlanCheck:
     keys = {stream: proof.keys() for stream, proof in proofs.items()}
     variants = tuple(dict.fromkeys(key for row in keys.values() for key in row if key is not None))
     if len(variants) > plan.max_variants:
-        raise PlanError(
-            f"plan {plan.name!r}: it needs {len(variants)} variants and allows "
-            f"{plan.max_variants}; raise max_variants or let more steps share their actions."
+        beyond = variants[plan.max_variants]
+        stream, step = next(
+            (stream, row.index(beyond)) for stream, row in keys.items() if beyond in row
         )
-    peak_bytes = sum(proof.peak_bytes() for proof in proofs.values())
-    if plan.max_cache_bytes is not None and peak_bytes > plan.max_cache_bytes:
         raise PlanError(
-            f"plan {plan.name!r}: its slots hold up to {peak_bytes} bytes and max_cache_bytes "
-            f"allows {plan.max_cache_bytes}; raise it or reuse fewer regions."
+            f"plan {plan.name!r}, stream {stream!r}, step {step}: variant {beyond.name!r} is one "
+            f"more than the {plan.max_variants} that the plan allows, of {len(variants)}; raise "
+            "max_variants or let more steps share their actions."
+        )
+    peak_bytes = sum(max(proof.held_bytes()) for proof in proofs.values())
+    if plan.max_cache_bytes is not None and peak_bytes > plan.max_cache_bytes:
+        peaks = [f"{max(proof.held_bytes())} at {proof.fullest()}" for proof in proofs.values()]
+        raise PlanError(
+            f"plan {plan.name!r}: its slots hold up to {peak_bytes} bytes, {' and '.join(peaks)}; "
+            f"max_cache_bytes allows {plan.max_cache_bytes}. Raise it or reuse fewer regions."
         )
     return PlanCheck(
         variants=variants,
@@ -90,8 +96,7 @@ class _StreamProof:
     def _prove_action(
         self, step: int, name: str, action: Action, row: Mapping[str, Action]
     ) -> None:
-        if name not in self.regions:
-            raise PlanError(_unknown(name, self.regions))
+        refuse_unknown(name, self.regions, self._cell(step, name))
         outer = self._holder(name, row)
         if outer is not None:
             raise PlanError(
@@ -146,14 +151,19 @@ class _StreamProof:
             for step, row in enumerate(self.rows)
         )
 
-    def peak_bytes(self) -> int:
-        """What the stream's slots hold at most, at any step."""
+    def held_bytes(self) -> tuple[int, ...]:
+        """What the stream's slots hold at each step, with what it reads and what it writes."""
         held = (
             self.live[step] | {name for name, action in (row or {}).items() if action.reads}
             for step, row in enumerate(self.rows)
         )
         sizes = {name: self.regions[name].slot_bytes * n for name, n in self.depth.items()}
-        return max(sum(sizes[name] for name in names) for names in held)
+        return tuple(sum(sizes[name] for name in names) for names in held)
+
+    def fullest(self) -> str:
+        """The step at which the slots hold most."""
+        held = self.held_bytes()
+        return f"step {held.index(max(held))} of stream {self.stream!r}"
 
     def skipped_flops(self) -> tuple[int, ...]:
         """Of the regions each step does not execute."""
@@ -163,11 +173,20 @@ class _StreamProof:
         )
 
 
-def _unknown(name: str, regions: Mapping[str, RegionInfo]) -> str:
+def refuse_unknown(name: str, regions: Mapping[str, RegionInfo], cell: str) -> None:
+    """Refuses the name of a region that the model has not; a note says which cell names it.
+
+    Raises:
+        PlanError: where it has not.
+    """
+    if name in regions:
+        return
     kinds = {region.kind for region in regions.values()}
     noun = f"{kinds.pop()}s" if len(kinds) == 1 else "regions"
-    if not regions:
-        return f"region {name!r} is unknown to this model; it has none."
-    listed = ", ".join(repr(known) for known in sorted(regions)[:8])
-    end = ", ..." if len(regions) > 8 else "."
-    return f"region {name!r} is unknown to this model; it has {len(regions)} {noun}: {listed}{end}"
+    has = "it has none."
+    if regions:
+        listed = ", ".join(repr(known) for known in sorted(regions)[:8])
+        has = f"it has {len(regions)} {noun}: {listed}{', ...' if len(regions) > 8 else '.'}"
+    error = PlanError(f"region {name!r} is unknown to this model; {has}")
+    error.add_note(f"It is named at {cell}.")
+    raise error

@@ -1,23 +1,54 @@
-"""Plans for the eye: a picture in letters, and the difference of two."""
+"""Plans for the eye: their lines, a picture in letters, and the difference of two."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from .action import COMPUTE, Action
-from .plan import Plan, RegionInfo, Row
+from .plan import Plan, RegionInfo, RegionKind, Row
 
-_LETTERS = {"compute": "#", "reuse": "r", "prune": "p", "bypass": "b"}
-_INSIDE, _NOT_RUN = ".", " "
+# What happens to a region at a step; "inside": a region around it is reused or bypassed.
+Cell = Literal["compute", "reuse", "prune", "bypass", "inside", "idle"]
+
+LETTERS: Mapping[Cell, str] = {
+    "compute": "#",
+    "reuse": "r",
+    "prune": "p",
+    "bypass": "b",
+    "inside": ".",
+    "idle": " ",
+}
 _LEGEND = "# compute  r reuse  p prune  b bypass  . inside one of these"
+_LISTED = 3  # names in one line of a difference
 _OUTERMOST_FIRST = ("core", "level", "chain", "block")
 
 
-def picture(plan: Plan, regions: Sequence[RegionInfo]) -> str:
-    """The plan in letters: one column per step, one row per region.
+@dataclass(frozen=True)
+class Line:
+    """One line of a plan's picture: the regions of a kind that are treated alike at every step.
 
-    Neighbouring regions of a kind that are treated alike at every step share a row, "16 chains".
+    Args:
+        stream: whose steps they are.
+        kind: of the regions.
+        names: of the regions, in the order of the graph.
+        cells: what happens at each step.
+    """
+
+    stream: str
+    kind: RegionKind
+    names: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """The region's name, or how many there are: "16 chains"."""
+        return self.names[0] if len(self.names) == 1 else f"{len(self.names)} {self.kind}s"
+
+
+def plan_lines(plan: Plan, regions: Sequence[RegionInfo]) -> tuple[Line, ...]:
+    """The picture's lines, stream by stream, the largest kind of region first.
 
     Args:
         plan: one that passed its check.
@@ -25,26 +56,42 @@ def picture(plan: Plan, regions: Sequence[RegionInfo]) -> str:
     """
     parents = {region.name: region.parent for region in regions}
     ordered = sorted(regions, key=lambda region: _OUTERMOST_FIRST.index(region.kind))
-    blocks: list[str] = []
+    lines: list[Line] = []
     for stream, rows in plan.streams.items():
-        lines: list[tuple[str, list[str], str]] = []  # kind, names, cells
+        alike: dict[tuple[RegionKind, tuple[Cell, ...]], list[str]] = {}
         for region in ordered:
-            cells = "".join(_letter(region.name, parents, row) for row in rows)
-            if lines and lines[-1][0] == region.kind and lines[-1][2] == cells:
-                lines[-1][1].append(region.name)
-            else:
-                lines.append((region.kind, [region.name], cells))
-        labels = [names[0] if len(names) == 1 else f"{len(names)} {k}s" for k, names, _ in lines]
-        width = max(map(len, (stream, *labels)))
+            cells: tuple[Cell, ...] = tuple(_cell(region.name, parents, row) for row in rows)
+            alike.setdefault((region.kind, cells), []).append(region.name)
+        lines += [Line(stream, kind, tuple(of), cells) for (kind, cells), of in alike.items()]
+    return tuple(lines)
+
+
+def picture(plan: Plan, regions: Sequence[RegionInfo]) -> str:
+    """The plan in letters: one column per step, one row per line of `plan_lines`.
+
+    Args:
+        plan: one that passed its check.
+        regions: of the plan's model.
+    """
+    lines = plan_lines(plan, regions)
+    blocks: list[str] = []
+    for stream in plan.streams:
+        shown = [line for line in lines if line.stream == stream]
+        width = max(map(len, (stream, *(line.label for line in shown))))
         ruler = "".join(str(step % 10) for step in range(plan.steps))
-        pictured = zip(labels, lines, strict=True)
-        body = [f"{label:<{width}}  {cells}" for label, (_, _, cells) in pictured]
+        body = [
+            f"{line.label:<{width}}  {''.join(LETTERS[cell] for cell in line.cells)}"
+            for line in shown
+        ]
         blocks.append("\n".join([f"{stream:<{width}}  {ruler}", *body]))
     return "\n\n".join([*blocks, _LEGEND])
 
 
 def diff(old: Plan, new: Plan) -> tuple[str, ...]:
-    """What changed from one plan to another, one line per field or cell; empty where nothing."""
+    """What changed from one plan to another; empty where nothing.
+
+    One line per field, and one per step and change: regions that change alike share it.
+    """
     lines = [
         f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
         for field in fields(Plan)
@@ -63,15 +110,15 @@ def diff(old: Plan, new: Plan) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _letter(name: str, parents: Mapping[str, str | None], row: Row) -> str:
+def _cell(name: str, parents: Mapping[str, str | None], row: Row) -> Cell:
     if row is None:
-        return _NOT_RUN
+        return "idle"
     outer = parents[name]
     while outer is not None:
         if outer in row:
-            return _INSIDE
+            return "inside"
         outer = parents[outer]
-    return _LETTERS[row.get(name, COMPUTE).kind]
+    return row.get(name, COMPUTE).kind
 
 
 def _at(rows: Sequence[Row], step: int) -> Row:
@@ -81,10 +128,17 @@ def _at(rows: Sequence[Row], step: int) -> Row:
 def _changes(old: Row, new: Row) -> list[str]:
     if old is None or new is None:
         return [] if old == new else [f"{_runs(old)} -> {_runs(new)}"]
-    cells: list[tuple[str, Action, Action]] = [
-        (name, old.get(name, COMPUTE), new.get(name, COMPUTE)) for name in sorted({*old, *new})
-    ]
-    return [f"{name}: {before} -> {after}" for name, before, after in cells if before != after]
+    alike: dict[tuple[Action, Action], list[str]] = {}
+    for name in sorted({*old, *new}):
+        before, after = old.get(name, COMPUTE), new.get(name, COMPUTE)
+        if before != after:
+            alike.setdefault((before, after), []).append(name)
+    return [f"{_listed(names)}: {before} -> {after}" for (before, after), names in alike.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{len(names)} regions ({shown}, ...)"
 
 
 def _runs(row: Row) -> str:

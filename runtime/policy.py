@@ -8,42 +8,15 @@ around them, so their slots are fresh from there on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from .action import REUSE, Action
+from .drift import drift
 from .errors import OptionError
 from .geometry import Geometry
 from .levels import LevelUnit, check_levels, infer_unit, to_sigma, without_end
 from .plan import Plan, RegionInfo, RegionKind, Row
-
-# Drift per unit of ln(sigma), at points of ln(sigma), rising; linear between, constant beyond:
-# the relative error of the final latent when the step before is used again at this level. Measured
-# on nano-v1, 20 steps, by tools/measure_drift.py (tools/results/drift-nano-v1.json); another
-# network on the same schedule may drift otherwise.
-DRIFT: tuple[tuple[float, float], ...] = (
-    (-5.369, 0.000155),
-    (-3.842, 0.003317),
-    (-2.592, 0.017934),
-    (-1.532, 0.02802),
-    (-0.613, 0.076835),
-    (0.199, 0.139352),
-    (0.927, 0.086465),
-    (1.585, 0.030715),
-    (2.187, 0.010578),
-    (2.742, 0.003071),
-    (3.255, 0.000858),
-    (3.733, 0.000263),
-    (4.181, 9.4e-05),
-    (4.602, 3.9e-05),
-    (4.999, 1.9e-05),
-    (5.374, 1e-05),
-    (5.731, 6e-06),
-    (6.07, 3e-06),
-    (6.393, 2e-06),
-)
 
 
 @dataclass(frozen=True)
@@ -59,17 +32,18 @@ class Thresholds:
     max_age: int
 
 
-# How much final error a slot may stand for. Reusing chains errs less than reusing the core, since
-# the residual blocks around them are executed, but saves less too.
+# How much final error a slot may stand for, by its kind's own drift. A level's slot drifts six
+# times slower than the core's where it matters, since the highest resolution is executed around it;
+# chains drift as fast as the core, and save less: they serve networks that have no levels.
 THRESHOLDS: dict[str, Thresholds] = {
-    "quality": Thresholds({"core": 0.012, "level": 0.012, "chain": 0.015, "block": 0.015}, 40),
-    "balanced": Thresholds({"core": 0.029, "level": 0.029, "chain": 0.029, "block": 0.029}, 40),
-    "fast": Thresholds({"core": 0.0315, "level": 0.0315, "chain": 0.034, "block": 0.034}, 40),
+    "quality": Thresholds({"core": 0.009, "level": 0.006, "chain": 0.015, "block": 0.015}, 40),
+    "balanced": Thresholds({"core": 0.029, "level": 0.004, "chain": 0.029, "block": 0.029}, 40),
+    "fast": Thresholds({"core": 0.029, "level": 0.012, "chain": 0.034, "block": 0.034}, 40),
 }
 PRESETS = ("none", "exact", *THRESHOLDS)
 KINDS: tuple[RegionKind, ...] = ("core", "level", "chain", "block")  # the largest first
 # What a preset reuses unless told otherwise, where the model has it.
-DEFAULT_KINDS: tuple[RegionKind, ...] = ("core", "chain")
+DEFAULT_KINDS: tuple[RegionKind, ...] = ("core", "level", "chain")
 _MAX_VARIANTS = 8
 
 
@@ -95,7 +69,7 @@ def resolve(
         geometry: what the model was captured for.
         regions: of the model.
         streams: names, or per name the steps at which it runs (None: all).
-        use: kinds of regions that may be reused, None for core and chain where there are any.
+        use: kinds of regions that may be reused, None for core, level and chain.
         max_cache_bytes: bound on all slots together.
 
     Raises:
@@ -158,25 +132,6 @@ def reusable(
     return {kind: tuple(found[kind]) for kind in KINDS if kind in wanted and kind in found}
 
 
-def drift(sigma_from: float, sigma_to: float) -> float:
-    """How far features drift between two noise levels: the integral of DRIFT over ln(sigma)."""
-    return abs(_integral(math.log(sigma_from), DRIFT) - _integral(math.log(sigma_to), DRIFT))
-
-
-def _integral(end: float, table: Sequence[tuple[float, float]]) -> float:
-    """From the table's first point to `end`, negative before it."""
-    (first, density), (last, last_density) = table[0], table[-1]
-    if end <= first:
-        return (end - first) * density
-    total = max(0.0, end - last) * last_density
-    for (left, low), (right, high) in pairwise(table):
-        stop = min(end, right)
-        if stop > left:
-            at_stop = low + (high - low) * (stop - left) / (right - left)
-            total += (stop - left) * (low + at_stop) / 2
-    return total
-
-
 def _rows(
     sigmas: Sequence[float],
     thresholds: Thresholds,
@@ -210,6 +165,6 @@ def _largest_fresh(
         since = written.get(kind)
         if since is None or step - since > thresholds.max_age:
             continue
-        if drift(sigmas[since], sigmas[step]) < thresholds.drift.get(kind, 0.0):
+        if drift(sigmas[since], sigmas[step], kind) < thresholds.drift.get(kind, 0.0):
             return kind
     return None

@@ -19,9 +19,10 @@ class Report(TypedDict):
         plan: name of the plan, None before the first call.
         steps: of the plan.
         variants: how many graphs the plan needs.
-        engine_calls: of all variants.
-        calls_by_variant: counted where the engines are called.
+        engine_calls: of all variants; the prologue is none.
+        calls_by_variant: counted where the engines are called; "prologue" among them.
         cache_peak_bytes: what all slots together held at most.
+        prologue_bytes: what the prologue's values of all streams together held at most.
         weights_bytes: of all weights, each once.
         events: what was done otherwise than planned, and why.
     """
@@ -32,23 +33,51 @@ class Report(TypedDict):
     engine_calls: int
     calls_by_variant: dict[str, int]
     cache_peak_bytes: int
+    prologue_bytes: int
     weights_bytes: int
     events: list[dict[str, str | int | None]]
 
 
 def report_of(
-    calls: Counter[str], events: Events, executions: Sequence[Execution], *, weights_bytes: int
+    calls: Counter[str],
+    events: Events,
+    executions: Sequence[Execution],
+    *,
+    weights_bytes: int,
+    prologue_bytes: int = 0,
 ) -> Report:
-    """The report of these executions together."""
+    """The report of these executions together.
+
+    Args:
+        calls: by variant.
+        events: of all.
+        executions: each of one plan on one denoiser.
+        weights_bytes: of their denoisers.
+        prologue_bytes: what the prologue's values held at most outside any plan.
+    """
+    held = sum(execution.prologue_bytes for execution in executions)
     plans = [execution.plan for execution in executions if execution.plan is not None]
     variants = {key for execution in executions for key in execution.variants}
     return Report(
         plan=plans[0].name if plans else None,
         steps=plans[0].steps if plans else None,
         variants=len(variants),
-        engine_calls=calls.total(),
+        engine_calls=calls.total() - calls["prologue"],
         calls_by_variant=dict(sorted(calls.items())),
         cache_peak_bytes=sum(execution.cache_peak_bytes for execution in executions),
+        prologue_bytes=max(prologue_bytes, held),
         weights_bytes=weights_bytes,
         events=events.as_dicts(),
+    )
+
+
+def summary(report: Report) -> str:
+    """The report in one line, for the log."""
+    calls = ", ".join(f"{name} {count}" for name, count in report["calls_by_variant"].items())
+    kinds = Counter(str(event["kind"]) for event in report["events"])
+    events = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    return (
+        f"plan {report['plan']!r}, {report['steps']} steps; calls: {calls or 'none'}; slots of up "
+        f"to {report['cache_peak_bytes']} bytes, prologue {report['prologue_bytes']}; events: "
+        f"{events or 'none'}."
     )

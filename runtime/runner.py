@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from .bare import BareRuns
-from .engine import Engine
+from .engine import Engine, Prologue
 from .engine_shelf import EngineShelf
 from .errors import SessionError
 from .execution import Execution
+from .gradients import refuse_gradients
 from .levels import LevelUnit, check_levels
 from .plan import Plan
 from .plan_source import PlanSource, Schedule, read_plan
@@ -40,9 +41,11 @@ class Runner:
         plan: a preset's name, a plan or its file.
         levels: the noise level of each step, falling; None to learn them or take the session's.
         level_unit: of the levels, None to infer it.
-        use: kinds of regions that a preset may reuse, None for core and chain where there are any.
+        use: kinds of regions that a preset may reuse, None for core, level and chain.
         strict: whether a step that cannot follow the plan is an error instead of an event.
-        max_cache_bytes: bound on all slots together.
+        max_cache_bytes: bound on all slots together; the prologue's values are not slots.
+        prologue: builds what gives exact variants the values that depend on conditioning alone;
+            called once, None where nothing is hoisted.
 
     Raises:
         OptionError: where an option is unknown or matches nothing.
@@ -60,6 +63,7 @@ class Runner:
         use: Collection[str] | None = None,
         strict: bool = False,
         max_cache_bytes: int | None = None,
+        prologue: Callable[[], Prologue] | None = None,
     ) -> None:
         self.signature = signature
         self._plan = read_plan(plan)
@@ -68,8 +72,10 @@ class Runner:
         self._use = use
         self._strict = strict
         self._max_cache_bytes = max_cache_bytes
-        self._shelf = EngineShelf(engines)
+        self._shelf = EngineShelf(engines, prologue)
         self._weight_count = signature.weight_count
+        self._first_input = len(signature.kinds) - signature.kinds.count("input")
+        self._input_names = signature.names[self._first_input :]
         self._threads = threading.local()
         self._check()
 
@@ -84,7 +90,9 @@ class Runner:
 
         Raises:
             SessionError: where the call does not fit the session, or, if strict, the plan.
+            Turbo4DError: where an input requires grad and grad mode is on.
         """
+        refuse_gradients(self._input_names, args[self._first_input :])
         for session in active_sessions():
             execution = session.bind(self, args[: self._weight_count])
             if execution is not None:
@@ -100,6 +108,7 @@ class Runner:
             bare.events,
             executions,
             weights_bytes=self.signature.weights_bytes,
+            prologue_bytes=bare.full.prologue_bytes,
         )
 
     @property
@@ -126,6 +135,7 @@ class Runner:
             session.counts,
             session.events,
             strict=self._strict,
+            debug=os.environ.get("TURBO4D_DEBUG") == "1",
         )
 
     def _source(self, schedule: Schedule | None) -> PlanSource:

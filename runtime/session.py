@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar, Token
-from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -15,10 +14,13 @@ from .bindings import Bindings
 from .engine_shelf import CallCounts
 from .errors import OptionError, SessionError
 from .events import Events
+from .gradients import note_weights
 from .levels import LevelUnit
+from .log import say
 from .plan import Plan
 from .plan_source import Schedule, read_plan
-from .report import Report, report_of
+from .report import Report, report_of, summary
+from .step_order import StepOrder
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -89,9 +91,7 @@ class Session:
         self._found = False  # whether any denoiser of the session was called
         self.declared = self._declare(streams)
         self._token: Token[tuple[Session, ...]] | None = None
-        self._now: tuple[int, str] | None = None
-        self._done: dict[str, int] = {}  # per stream the last step that ran
-        self._ran = True  # whether the step that was said last was also run
+        self._order = StepOrder(self.steps, self.declared, self.events)
         self._bindings = Bindings(fast)
 
     def _count_steps(self, steps: int | None) -> int | None:
@@ -138,12 +138,13 @@ class Session:
             _ACTIVE.reset(self._token)
             self._token = None
         self._bindings.close()
-        if error is None and self._now is not None and not self._found:
+        if error is None and self._order.began and not self._found:
             raise SessionError(
                 "session: run.step() was called but no engine ran; "
                 'is `fast` what torch.compile(..., backend="turbo4d") returned?'
             )
-        self._note_idle()
+        self._order.note_idle()
+        say(1, f"session: {summary(self.report())}")
 
     def step(self, step: SupportsIndex, stream: str = "main") -> None:
         """Says which step of which stream the next call is.
@@ -158,26 +159,11 @@ class Session:
         """
         if self._token is None:
             raise SessionError("run.step(): the session is not open; call it inside `with`.")
-        step = self._index(step)
         if isinstance(self.given_plan, Plan):
             self.given_plan.rows(stream)
-        if self.declared is not None and stream not in self.declared:
-            raise SessionError(
-                f"run.step({step}, stream={stream!r}): the session has streams "
-                f"{', '.join(map(repr, sorted(self.declared)))}."
-            )
-        last_step = self._done.get(stream)
-        if last_step is not None and 0 < step <= last_step:
-            raise SessionError(
-                f"run.step({step}): stream {stream!r} is at step {last_step}; wanted a later one, "
-                "or 0 to begin anew."
-            )
-        self._note_idle()
-        if step == 0 and last_step is not None:
-            del self._done[stream]
+        if self._order.say(step, stream):
             for execution in self._bindings.executions():
                 execution.begin(stream)
-        self._now, self._ran = (step, stream), False
 
     def new_conditioning(self, stream: str | None = None) -> None:
         """Says that the conditioning changed: what was cached under the old one is dropped.
@@ -208,33 +194,12 @@ class Session:
 
     def call(self, execution: Execution, args: Sequence[Tensor]) -> Sequence[Tensor]:
         """Runs the step that was said last."""
-        if self._now is None:
-            raise SessionError("session: `fast` was called before run.step(); say the step first.")
-        step, stream = self._now
+        step, stream = self._order.now()
         outputs = execution.run(stream, step, args)
-        self._done[stream], self._ran = step, True
+        self._order.done(step, stream)
         return outputs
 
-    def _index(self, step: SupportsIndex) -> int:
-        """The step as an integer; a sampler's may be numpy's."""
-        wanted = range(self.steps) if self.steps is not None else None
-        try:
-            found = -1 if isinstance(step, bool) else index(step)
-        except TypeError:
-            found = -1
-        if found >= 0 and (wanted is None or found in wanted):
-            return found
-        last = "" if wanted is None else f" to {wanted[-1]}"
-        raise SessionError(f"run.step({step}): wanted an integer from 0{last}.")
-
-    def _start(self, runner: Runner) -> Execution:
+    def _start(self, runner: Runner, weights: tuple[Tensor, ...]) -> Execution:
         self._found = True
+        note_weights(weights, self.events)
         return runner.start(self)
-
-    def _note_idle(self) -> None:
-        if self._now is not None and not self._ran:
-            step, stream = self._now
-            self._ran = True
-            self.events.add(
-                "idle-step", "the step was said but no engine ran.", step=step, stream=stream
-            )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .errors import Turbo4DError
@@ -19,11 +20,14 @@ class Signature:
         kinds: one per name.
         sample: index of the noisy latents.
         level: index of the noise level, None where none was found.
-        conditioning: indices of the inputs that stay the same for a whole run.
+        conditioning: indices of the inputs that stay the same for a whole run; an input that was
+            declared to change at every step is not among them.
         regions: every region.
         model: the fingerprint of the captured graph.
         geometry: what it was captured for.
         weights_bytes: of all weights, each once.
+        invariant: per index of an input that does change, the channels [start, stop) of its second
+            axis that stay the same for a whole run.
     """
 
     names: tuple[str, ...]
@@ -35,6 +39,9 @@ class Signature:
     model: str
     geometry: Geometry
     weights_bytes: int
+    invariant: Mapping[int, tuple[tuple[int, int], ...]] = field(
+        default_factory=dict[int, tuple[tuple[int, int], ...]]
+    )
 
     def __post_init__(self) -> None:
         order = ("weight", "constant", "input")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import TracebackType
 
-from turbo4d.tools.failures import DONE, FAILED, foreseen, sentence, status_of
+from turbo4d.tools.failures import DONE, FAILED, foreseen, remedies, sentence, status_of
 from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.parser import Parser, PrintVersion, did_you_mean
 
@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "generate": "turbo4d.tools.generate",
     "explain": "turbo4d.tools.explain",
     "doctor": "turbo4d.tools.doctor",
+    "repeat": "turbo4d.tools.repeat",
 }
 
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if debug:
             traceback.print_exception(error)
-        print(f"turbo4d: {sentence(known)}", file=sys.stderr)
+        print("\n".join([f"turbo4d: {sentence(known)}", *remedies(known)]), file=sys.stderr)
         return status_of(known) or FAILED
 
 

@@ -102,6 +102,8 @@ def _weights_reason() -> str:
 def _lowering(name: str, built: bool) -> dict[str, Any]:
     if name == "eager":
         return {"name": name, "usable": True, "reason": "plain torch, on the CPU and on CUDA"}
+    if name == "inductor":
+        return {"name": name, **_inductor()}
     if built:
         return {"name": name, "usable": True, "reason": _library(name)}
     return {
@@ -109,6 +111,16 @@ def _lowering(name: str, built: bool) -> dict[str, Any]:
         "usable": False,
         "reason": f"not built yet in this version; {_library(name)}",
     }
+
+
+def _inductor() -> dict[str, Any]:
+    import torch
+    from turbo4d.compiler.compat import inductor_lacks
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    lacks = {device: inductor_lacks(torch.device(device)) for device in devices}
+    rows = [f"on {device}, {why or 'nothing is missing'}" for device, why in lacks.items()]
+    return {"usable": None in lacks.values(), "reason": "; ".join(rows)}
 
 
 def _library(name: str) -> str:

@@ -19,6 +19,9 @@ A model of your own: --model package.module:factory, where factory() returns an 
 method turbo4d_inputs() returns the positional and the keyword arguments of one call. Put both on
 the "meta" device and no memory is needed.
 
+--against PLAN prints, instead of the findings, what --plan does otherwise than that plan, step by
+step; --json holds both.
+
 --seed and --lowering are accepted as everywhere; nothing that explain shows depends on them.
 """
 SUFFIXES = (".html", ".json", ".png")
@@ -33,6 +36,9 @@ def configure(parser: Parser) -> None:
         "--geometry", type=geometry, metavar="AXES",
         help="what the shapes leave open, such as views=8,frames=5",
     )  # fmt: skip
+    parser.add_argument(
+        "--against", metavar="PLAN", help="a plan to compare --plan with: what changes, per step"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .html, .png or .json file")
     parser.add_argument("--force", action="store_true", help="replace --out if it exists")
 
@@ -45,6 +51,8 @@ def run(args: argparse.Namespace) -> Outcome:
     """
     options.check_model(args)
     options.check_plan(args)
+    if args.against is not None:
+        options.check_plan_name("--against", args.against)
     if args.out is None:
         return _explain(args, None)
     if args.out.suffix not in SUFFIXES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +20,12 @@ from turbo4d.models.schedule import edm_sigmas
 from turbo4d.models.unet import SV4DUNet
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_source import PlanSource, Schedule, read_plan
+from turbo4d.runtime.plan_text import diff
+from turbo4d.tools.explanation_page import page
 from turbo4d.tools.failures import CallError
 from turbo4d.tools.load_model import DTYPES, make
 from turbo4d.tools.outcome import Outcome
-from turbo4d.tools.plan_picture import plan_lines, plan_table, write_plan_png
+from turbo4d.tools.plan_picture import write_plan_png
 
 import turbo4d
 
@@ -46,21 +47,18 @@ def explain(args: argparse.Namespace, path: Path | None) -> Outcome:
     """
     call = _call(args.model, args.checkpoint, DTYPES[args.dtype])
     info = turbo4d.explain(call.network, call.args, call.kwargs, "none", args.geometry)
-    info = _planned(info, args)
-    data = {**info.to_json(), "model": args.model}
+    found = _planned(info, args.plan, args)
+    data = {**found.to_json(), "model": args.model}
+    text = f"{args.model}: {found}"
+    if args.against is not None:
+        changes = diff(_planned(info, args.against, args).plan, found.plan)
+        data["diff"] = list(changes)
+        lines = [f"  {change}" for change in changes or ["nothing changes"]]
+        text = "\n".join([f"from plan {args.against} to plan {args.plan}:", *lines])
     if path is not None:
-        _write(path, args.out.suffix, info, data)
+        _write(path, args.out.suffix, found, data)
     written = "" if path is None else f"\n\nwritten to {args.out}"
-    return Outcome(data, f"{args.model}\n\n{info}\n\n{_by_step(info)}{written}")
-
-
-def _by_step(info: Explanation) -> str:
-    flops = info.to_json()["plan"]["flops_by_step"]
-    rows = [
-        f"{step:>4}  {count / info.flops_per_call:>6.1%}  {count / 1e12:.4g} TFLOP"
-        for step, count in enumerate(flops)
-    ]
-    return "\n".join(["step  operations of a call", *rows])
+    return Outcome(data, f"{text}{written}")
 
 
 def _call(name: str, checkpoint: Path | None, dtype: torch.dtype) -> Call:
@@ -106,14 +104,16 @@ def _own_inputs(name: str, own: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
             )
 
 
-def _planned(info: Explanation, args: argparse.Namespace) -> Explanation:
-    given = read_plan(args.plan)
+def _planned(info: Explanation, name: str, args: argparse.Namespace) -> Explanation:
+    given = read_plan(name)
+    left_out: tuple[str, ...] = ()
+    if isinstance(given, Plan):
+        given, left_out = given.settled([region.info for region in info.regions])
     schedule = Schedule.of(edm_sigmas(args.steps).tolist(), None)
     source = PlanSource(given, signature_of(info.analysis), schedule, use=args.regions)
     plan, _ = source.open(next(iter(given.streams)) if isinstance(given, Plan) else "main")
-    return dataclasses.replace(
-        info, plan=plan, schedule=f"SV4D's schedule, sigma {plan_ends(schedule)}"
-    )
+    words = f"SV4D's schedule, sigma {plan_ends(schedule)}"
+    return dataclasses.replace(info, plan=plan, schedule=words, left_out=left_out)
 
 
 def plan_ends(schedule: Schedule) -> str:
@@ -122,28 +122,11 @@ def plan_ends(schedule: Schedule) -> str:
 
 
 def _write(path: Path, suffix: str, info: Explanation, data: Mapping[str, Any]) -> None:
-    lines = plan_lines(info.plan, [region.info for region in info.regions])
-    title = f"plan {info.plan.name} of {data['model']}, {info.plan.steps} steps"
     if suffix == ".json":
         path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     elif suffix == ".png":
-        write_plan_png(path, lines, title)
+        title = f"plan {info.plan.name} of {data['model']}, {info.plan.steps} steps"
+        shares = [flops / info.flops_per_call for flops in info.cost.by_step]
+        write_plan_png(path, info.lines, shares, title)
     else:
-        path.write_text(_page(title, plan_table(lines), str(info)), encoding="utf-8")
-
-
-def _page(title: str, table: str, text: str) -> str:
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>
-body {{ font-family: sans-serif; margin: 2em; color: #222; background: #fff; }}
-table.plan {{ border-collapse: separate; border-spacing: 2px; font-size: 13px; }}
-table.plan td {{ width: 22px; height: 17px; }}
-table.plan th {{ font-weight: normal; text-align: left; padding-right: 8px; }}
-pre {{ font-size: 13px; }}
-</style></head>
-<body><h1>{html.escape(title)}</h1>
-{table}
-<pre>{html.escape(text)}</pre>
-</body></html>
-"""
+        path.write_text(page(info, data["model"]), encoding="utf-8")

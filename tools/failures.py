@@ -57,3 +57,9 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror.lower()}."
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def remedies(error: BaseException) -> list[str]:
+    """The lines after the first: how to repeat the pass that failed, where one did."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return [note for note in notes if note.startswith(("repeat with: ", "set TURBO4D_DUMP="))]

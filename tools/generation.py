@@ -18,7 +18,7 @@ from turbo4d.tools.options import PRESETS
 from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.plan_option import plan_option
 from turbo4d.tools.report import build_report, facts_of, facts_of_session
-from turbo4d.tools.sampling import Turbo
+from turbo4d.tools.sampling import Turbo, lowered
 from turbo4d.tools.scene_input import SceneInput, held_out_scene, scene_folder
 from turbo4d.tools.summary import summary
 from turbo4d.tools.timing import timed
@@ -37,10 +37,11 @@ def generate(args: argparse.Namespace, folder: Path, say: Say) -> Outcome:
     device = choose_device(args.device)
     model = load_model(args.model, args.checkpoint, DTYPES[args.dtype], device)
     turbo = Turbo(model, args.steps, _options(args, model))
+    plain = lowered(model, args.lowering)
     say("reading the scenes")
     assets = [prepare(model, scene, args.seed) for scene in _scenes(args, model)]
     if args.compare:
-        found = compare(model, turbo, assets, args.runs, device, say)
+        found = compare(plain, turbo, assets, args.runs, device, say)
         return _compared(args, model, turbo, found, device, folder)
     return _sampled(args, model, turbo, assets, device, folder, say)
 

@@ -15,7 +15,7 @@ DTYPES = ("fp32", "bf16")
 # Lowerings that DESIGN names, and whether this version builds them.
 LOWERINGS = {
     "eager": True,
-    "inductor": False,
+    "inductor": True,
     "onnxruntime": False,
     "tensorrt-rtx": False,
     "tensorrt": False,
@@ -45,7 +45,7 @@ def add_plan(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--regions", metavar="KINDS",
-        help=f"kinds of region a preset may use, of {','.join(REGIONS)} (default: chain,core)",
+        help=f"kinds of region a preset may use, of {','.join(REGIONS)} (default: all but block)",
     )  # fmt: skip
     parser.add_argument(
         "--steps",
@@ -79,13 +79,11 @@ def check_plan(args: argparse.Namespace) -> None:
     args.lowering = "eager" if args.lowering == "auto" else args.lowering
     choose("--lowering", args.lowering, [*LOWERINGS, "auto"])
     if not LOWERINGS[args.lowering]:
+        built = ", ".join(repr(name) for name, here in LOWERINGS.items() if here)
         raise CallError(
-            f"--lowering {args.lowering!r} is not built yet in this version; choose 'eager'."
+            f"--lowering {args.lowering!r} is not built yet in this version; choose {built}."
         )
-    if args.plan not in PRESETS and not Path(args.plan).is_file():
-        if Path(args.plan).suffix or "/" in args.plan:
-            raise CallError(f"--plan {args.plan!r} is not a file; name a plan file or a preset.")
-        choose("--plan", args.plan, PRESETS)
+    check_plan_name("--plan", args.plan)
     if args.regions is not None:
         if args.plan in ("none", "exact") or args.plan not in PRESETS:
             raise CallError(
@@ -94,6 +92,18 @@ def check_plan(args: argparse.Namespace) -> None:
             )
         names = tuple(name.strip() for name in args.regions.split(","))
         args.regions = tuple(choose("--regions", name, REGIONS) for name in names)
+
+
+def check_plan_name(option: str, given: str) -> None:
+    """Refuse what is neither a preset nor a file.
+
+    Raises:
+        CallError: with the choices.
+    """
+    if given not in PRESETS and not Path(given).is_file():
+        if Path(given).suffix or "/" in given:
+            raise CallError(f"{option} {given!r} is not a file; name a plan file or a preset.")
+        choose(option, given, PRESETS)
 
 
 def scene_numbers(text: str) -> tuple[int, ...]:

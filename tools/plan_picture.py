@@ -1,20 +1,19 @@
 """A plan as a picture of steps x regions: a PNG, or a table for an HTML page.
 
-`runtime/plan_text.py` draws the same in letters, for a terminal.
+`runtime/plan_text.py` says what stands in each line, and draws the same in letters.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from turbo4d.runtime.plan import Plan, RegionInfo, Row
+from turbo4d.runtime.plan_text import Cell, Line
 
 # What happens in a cell: its colour, its meaning.
-MARKS: Mapping[str, tuple[str, str]] = {
+MARKS: Mapping[Cell, tuple[str, str]] = {
     "compute": ("#1f4e79", "computed"),
     "reuse": ("#9ecae1", "reused from the slot"),
     "prune": ("#fdd49e", "pruned"),
@@ -22,63 +21,32 @@ MARKS: Mapping[str, tuple[str, str]] = {
     "inside": ("#e8e8e8", "inside a region that is reused or bypassed"),
     "idle": ("#ffffff", "the stream does not run"),
 }
-_ORDER = ("core", "level", "chain", "block")
 _CELL_PX, _ROW_PX, _LEFT_PX, _TOP_PX = 26, 20, 190, 44
+_BAR_PX = 60  # height of the bars: the operations of a step
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the picture: a region, or several neighbours that are treated alike."""
-
-    label: str
-    cells: tuple[str, ...]  # a key of MARKS per step
+def labels(lines: Sequence[Line]) -> list[str]:
+    """What stands left of each line; the stream too, where there are several."""
+    several = len({line.stream for line in lines}) > 1
+    return [f"{line.stream}: {line.label}" if several else line.label for line in lines]
 
 
-def plan_lines(plan: Plan, regions: Sequence[RegionInfo]) -> list[Line]:
-    """The picture's lines, stream by stream, the largest regions first.
-
-    Regions of one kind with the same cells share a line. Levels and blocks show where the plan
-    names one; the core and the chains always.
+def write_plan_png(path: Path, lines: Sequence[Line], shares: Sequence[float], title: str) -> None:
+    """Writes the picture as a PNG with labels, bars and a legend.
 
     Args:
-        plan: one that passed its check.
-        regions: of its model.
+        path: the file.
+        lines: of the plan.
+        shares: for each step its operations, as a share of a call that computes everything.
+        title: one line.
     """
-    parents = {region.name: region.parent for region in regions}
-    lines: list[Line] = []
-    for stream, rows in plan.streams.items():
-        named = {name for row in rows if row is not None for name in row}
-        shown = {r.kind for r in regions if r.kind in ("core", "chain") or r.name in named}
-        alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-        for region in sorted(regions, key=lambda region: _ORDER.index(region.kind)):
-            if region.kind in shown:
-                cells = tuple(_cell(region.name, parents, row) for row in rows)
-                alike.setdefault((region.kind, cells), []).append(region.name)
-        prefix = f"{stream}: " if len(plan.streams) > 1 else ""
-        for (kind, cells), names in alike.items():
-            label = names[0] if len(names) == 1 else f"{len(names)} {kind}s"
-            lines.append(Line(prefix + label, cells))
-    return lines
-
-
-def _cell(name: str, parents: Mapping[str, str | None], row: Row) -> str:
-    if row is None:
-        return "idle"
-    outer = parents[name]
-    while outer is not None:
-        if outer in row:
-            return "inside"
-        outer = parents[outer]
-    return row[name].kind if name in row else "compute"
-
-
-def write_plan_png(path: Path, rows: Sequence[Line], title: str) -> None:
-    """Writes the picture as a PNG with labels and a legend."""
-    steps = len(rows[0].cells)
-    used = [key for key in MARKS if any(key in row.cells for row in rows)]
+    steps = len(shares)
+    used: list[Cell] = [key for key in MARKS if any(key in line.cells for line in lines)]
+    bars = _TOP_PX + len(lines) * _ROW_PX + 8
+    legend = bars + _BAR_PX + 16
     size = (
         max(_LEFT_PX + steps * _CELL_PX + 10, 520),
-        _TOP_PX + (len(rows) + len(used) + 1) * _ROW_PX + 10,
+        legend + len(used) * _ROW_PX + 10,
     )
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
@@ -86,33 +54,43 @@ def write_plan_png(path: Path, rows: Sequence[Line], title: str) -> None:
     draw.text((8, 4), title, fill="black", font=font)
     for step in range(steps):
         draw.text((_LEFT_PX + step * _CELL_PX + 5, 24), str(step), fill="black", font=font)
-    for line, row in enumerate(rows):
-        top = _TOP_PX + line * _ROW_PX
-        draw.text((8, top + 2), row.label, fill="black", font=font)
-        for step, cell in enumerate(row.cells):
+    for row, (line, label) in enumerate(zip(lines, labels(lines), strict=True)):
+        top = _TOP_PX + row * _ROW_PX
+        draw.text((8, top + 2), label, fill="black", font=font)
+        for step, cell in enumerate(line.cells):
             left = _LEFT_PX + step * _CELL_PX
             draw.rectangle((left, top, left + _CELL_PX - 3, top + _ROW_PX - 3), fill=MARKS[cell][0])
-    for line, key in enumerate(used, start=len(rows) + 1):
-        top = _TOP_PX + line * _ROW_PX
-        draw.rectangle((8, top, 8 + _CELL_PX - 3, top + _ROW_PX - 3), fill=MARKS[key][0])
+    draw.text((8, bars + 2), "operations of a step", fill="black", font=font)
+    draw.line((_LEFT_PX, bars + _BAR_PX, _LEFT_PX + steps * _CELL_PX - 3, bars + _BAR_PX), "gray")
+    for step, share in enumerate(shares):
+        left = _LEFT_PX + step * _CELL_PX
+        top = bars + _BAR_PX - round(_BAR_PX * min(share, 1.0))
+        draw.rectangle((left, top, left + _CELL_PX - 3, bars + _BAR_PX), fill=MARKS["compute"][0])
+    for row, key in enumerate(used):
+        top = legend + row * _ROW_PX
+        draw.rectangle((8, top, 8 + _CELL_PX - 3, top + _ROW_PX - 3), MARKS[key][0], "#c0c0c0")
         draw.text((8 + _CELL_PX + 4, top + 2), MARKS[key][1], fill="black", font=font)
     page.save(path, format="PNG")
 
 
-def plan_table(rows: Sequence[Line]) -> str:
+def plan_table(lines: Sequence[Line]) -> str:
     """The picture as an HTML table; its colours are in its style attributes."""
-    head = "".join(f"<th>{step}</th>" for step in range(len(rows[0].cells)))
+    head = "".join(f"<th>{step}</th>" for step in range(len(lines[0].cells)))
     body = "".join(
-        f"<tr><th>{html.escape(row.label)}</th>"
+        f'<tr><th title="{html.escape(", ".join(line.names))}">{html.escape(label)}</th>'
         + "".join(
-            f'<td style="background:{MARKS[c][0]}" title="{MARKS[c][1]}"></td>' for c in row.cells
+            f'<td style="background:{MARKS[c][0]}" title="step {step}: {MARKS[c][1]}"></td>'
+            for step, c in enumerate(line.cells)
         )
         + "</tr>"
-        for row in rows
+        for line, label in zip(lines, labels(lines), strict=True)
     )
     legend = "".join(
-        f'<span style="background:{colour}">&nbsp;&nbsp;&nbsp;</span> {meaning} &emsp;'
+        f'<span><i style="background:{colour}"></i>{meaning}</span>'
         for key, (colour, meaning) in MARKS.items()
-        if any(key in row.cells for row in rows)
+        if any(key in line.cells for line in lines)
     )
-    return f'<table class="plan"><tr><th>step</th>{head}</tr>{body}</table><p>{legend}</p>'
+    return (
+        f'<table class="plan"><tr><th>step</th>{head}</tr>{body}</table>'
+        f'<p class="legend">{legend}</p>'
+    )

@@ -89,6 +89,7 @@ def facts_of_session(session: Mapping[str, Any]) -> dict[str, Any]:
         "calls_by_variant": {"prologue": 0, **session["calls_by_variant"]},
         "weights_bytes": session["weights_bytes"],
         "cache_peak_bytes": session["cache_peak_bytes"],
+        "prologue_bytes": session["prologue_bytes"],
         "events": list(session["events"]),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ SOLVERS: Mapping[str, Callable[..., Tensor]] = {
     "euler": sample_euler,
     "dpmpp_2m": sample_dpmpp_2m,
 }
+
+
+def lowered(model: LoadedModel, lowering: str) -> LoadedModel:
+    """The model as the uncached side runs it: torch's own compiler under `inductor`."""
+    if lowering == "eager":
+        return model
+    network = torch.compile(model.network, backend=lowering, fullgraph=True, dynamic=False)
+    return dataclasses.replace(model, network=network)
 
 
 def sample_plain(model: LoadedModel, asset: Asset, steps: int, solver: str = "euler") -> Tensor:
@@ -54,6 +63,7 @@ class Turbo:
 
     Attributes:
         steps: as given.
+        network: compiled, to be called in a session.
         report: of the last session.
         plan: that it carried out.
         regions: of the network.
@@ -65,7 +75,7 @@ class Turbo:
         self.plan: Plan | None = None
         self.regions: tuple[RegionInfo, ...] = ()
         self._options = dict(options)
-        self._network = torch.compile(
+        self.network = torch.compile(
             model.network, backend=self._backend, fullgraph=True, dynamic=False
         )
 
@@ -80,9 +90,9 @@ class Turbo:
         """The latent [F*V, 4, h, w], by Euler's method under the plan, or under another one."""
         sigmas = edm_sigmas(self.steps)
         levels = sigmas.tolist()
-        with turbo4d.session(self._network, steps=self.steps, levels=levels, plan=plan) as run:
+        with turbo4d.session(self.network, steps=self.steps, levels=levels, plan=plan) as run:
             denoiser = guided_denoiser(
-                self._network, asset.conditioning, GUIDER, sigmas.to(asset.noise)
+                self.network, asset.conditioning, GUIDER, sigmas.to(asset.noise)
             )
             latent = sample_euler(
                 denoiser, asset.noise, sigmas, before_step=lambda i, sigma: run.step(i)

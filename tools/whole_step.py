@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from turbo4d.runtime.action import REUSE
+from turbo4d.runtime.drift import drift
 from turbo4d.runtime.levels import to_sigma
 from turbo4d.runtime.plan import Plan, RegionInfo
-from turbo4d.runtime.policy import drift
+from turbo4d.runtime.policy import THRESHOLDS
 
-_MAX_AGE = 6  # that of preset "fast", so that the rival may skip as many steps in a row
+_MAX_AGE = THRESHOLDS["fast"].max_age  # so that the rival may skip as many steps in a row
 
 
 def rival_of(plan: Plan, regions: Sequence[RegionInfo]) -> str | None:

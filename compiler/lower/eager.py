@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from turbo4d.compiler.prologue import Prologue
     from turbo4d.compiler.specialise import Variant
     from turbo4d.runtime.plan import VariantKey
 
@@ -41,6 +42,25 @@ class EagerEngine:
         with torch.no_grad():
             returned = self._forward(*self._pick(args), *self._pick_prologue(prologue), *slots_in)
         return returned[: self._outputs], returned[self._outputs :]
+
+
+class EagerPrologue:
+    """A prologue as it is.
+
+    Args:
+        prologue: its graph is generated Python; it holds no tensor.
+    """
+
+    def __init__(self, prologue: Prologue) -> None:
+        self.arg_indices = prologue.arg_indices
+        self._pick = picker(prologue.arg_indices)
+        self._forward: Callable[..., Any] = prologue.module.forward
+
+    def __call__(self, args: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The values that variants take, without gradients."""
+        with torch.no_grad():
+            values = self._forward(*self._pick(args))
+        return tuple(values)
 
 
 class EagerLowering:

@@ -1,4 +1,4 @@
-"""Three small denoisers that are not SV4D, each written as such networks are written elsewhere.
+"""Small denoisers that are not SV4D, each written as such networks are written elsewhere.
 
 Together they use what a captured graph must survive: in-place operators, views of rearranged
 memory, chunk and unbind, literal tensors, tables held as plain attributes, grad-mode switches,
@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tests.compiler.two_streams import CogDiT, DualDiT
 
 
 def sinusoid(level: Tensor, channels: int) -> Tensor:
@@ -232,10 +234,30 @@ def multi_view() -> tuple[nn.Module, dict[str, object]]:
     return MultiViewNet(), {"x": _randn(12, 4, 8, 8), "sigma": level, "text": _randn(2, 5, 12)}
 
 
+def cog_dit() -> tuple[nn.Module, dict[str, object]]:
+    """2 branches of 3 frames of 8 x 8, text and video joined before the first block."""
+    level = torch.tensor([7.0, 7.0])
+    text = _randn(2, 5, 12)
+    return CogDiT(), {"hidden_states": _randn(2, 3, 4, 8, 8), "text": text, "timestep": level}
+
+
+def mm_dit() -> tuple[nn.Module, dict[str, object]]:
+    """As `joint_dit`, in two streams; the last block gives no text."""
+    return DualDiT(ending=True), joint_dit()[1]
+
+
+def hunyuan_dit() -> tuple[nn.Module, dict[str, object]]:
+    """As `joint_dit`, in two streams and then in one."""
+    return DualDiT(single=2), joint_dit()[1]
+
+
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, dict[str, object]]]] = {
     "video_unet": video_unet,
     "joint_dit": joint_dit,
     "multi_view": multi_view,
+    "cog_dit": cog_dit,
+    "mm_dit": mm_dit,
+    "hunyuan_dit": hunyuan_dit,
 }
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 from turbo4d.compiler.explain import Explanation, edm_levels, explain
+from turbo4d.runtime.action import Action
 from turbo4d.runtime.errors import PlanError
 
 from tests.compiler.captures import build, exported
@@ -54,14 +58,14 @@ def test_json_has_exactly_the_fields_of_the_contract() -> None:
     found = json.loads(json.dumps(small().to_json()))
     assert list(found) == [
         "model", "params", "geometry", "sites", "regions", "folded_sites", "flops_per_call",
-        "flops_by_kind", "plan", "unclassified",
+        "flops_by_kind", "plan", "unclassified", "prologue", "dead_weights",
     ]  # fmt: skip
     assert list(found["sites"][0]) == [
         "name", "kind", "region", "query_tokens", "key_tokens", "heads", "groups",
     ]  # fmt: skip
     assert list(found["regions"][0]) == ["name", "kind", "parent", "flops", "slot_bytes"]
     assert list(found["plan"]) == [
-        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes",
+        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes", "left_out",
     ]  # fmt: skip
     assert found["geometry"] == {"batch": 2, "views": 3, "frames": 2, "height": 8, "width": 8}
     assert found["model"] == "MultiViewNet"
@@ -73,14 +77,84 @@ def test_kinds_add_up_to_the_call() -> None:
     assert set(found["flops_by_kind"]) == {"spatial", "camera", "motion", "cross", "other"}
 
 
-def test_a_step_costs_what_it_does_not_skip() -> None:
+def test_a_step_costs_what_its_graph_executes() -> None:
+    """Without exact passes: the call less the region that it skips, and what only that needs.
+
+    What only several regions together need is no one's own, and gone where all are reused.
+    """
     info = small()
-    found = info.to_json()
     flops = {region.name: region.flops for region in info.regions}
-    [rows] = info.plan.streams.values()
-    assert any(rows)  # the plan skips something
-    for row, cost in zip(rows, found["plan"]["flops_by_step"], strict=True):
-        assert cost == info.flops_per_call - sum(flops[name] for name in row or {})
+    chains = [region.name for region in info.regions if region.kind == "chain"]
+    reuse = Action.parse("reuse")
+    rows = ({}, {"core": reuse}, {chains[0]: reuse}, dict.fromkeys(chains, reuse))
+    plan = replace(
+        info.plan, levels=info.plan.levels[:4], streams={"main": rows}, max_variants=4, exact=False
+    )
+    plain, exact = (replace(info, plan=replace(plan, exact=exact)) for exact in (False, True))
+    whole = info.flops_per_call
+    first, core, chain, every = plain.to_json()["plan"]["flops_by_step"]
+    assert (first, chain) == (whole, whole - flops[chains[0]])
+    assert 0 < core < whole - flops["core"]  # its slot holds the exit: the entry is not needed
+    assert 0 < every <= whole - sum(flops[name] for name in chains)
+    assert plain.to_json()["prologue"] == {"flops": 0, "bytes": 0, "values": 0}
+    assert plain.to_json()["dead_weights"] == []
+    costs = zip(exact.cost.by_step, plain.cost.by_step, strict=True)
+    assert all(less <= cost for less, cost in costs)
+
+
+def test_exact_passes_move_operations_into_the_prologue_and_leave_weights_dead() -> None:
+    model, call = build("chain", device="meta")
+    found = explain(model, (), call, plan="exact").to_json()
+    names = [row["name"] for row in found["dead_weights"]]
+    assert {name.rpartition("attn2.")[2] for name in names if "attn2" in name} == {
+        "to_q.weight", "to_k.weight",
+    }  # fmt: skip
+    state = model.state_dict()
+    assert [row["bytes"] for row in found["dead_weights"]] == [
+        state[name].numel() * 4 for name in names
+    ]
+    assert found["prologue"]["values"] > 0
+    step, prologue = found["plan"]["flops_by_step"][0], found["prologue"]["flops"]
+    assert 0 < step < found["flops_per_call"]
+    assert 0 < prologue < found["flops_per_call"] - step  # what folds is not computed at all
+
+
+def test_dead_weights_are_those_that_change_nothing() -> None:
+    """The reference: every weight that is called dead may be anything, bit for bit."""
+    model, call = build("chain")
+    names = {row["name"] for row in explain(model, (), call).to_json()["dead_weights"]}
+    assert names
+    with torch.no_grad():
+        before = model(**call)
+        for name, parameter in model.named_parameters():
+            if name in names:
+                parameter.mul_(0.5).add_(0.25)
+        assert torch.equal(model(**call), before)
+        live = next(p for name, p in model.named_parameters() if name not in names)
+        live.add_(0.25)
+        assert not torch.equal(model(**call), before)
+
+
+def test_a_plan_with_contradicting_cells_is_shown_settled() -> None:
+    info = small()
+    reuse = Action.parse("reuse")
+    rows = ({}, {"core": reuse, "stack.0.chain": reuse}, *({} for _ in info.plan.levels[2:]))
+    model, call = build("multi_view")
+    found = explain(model, (), call, plan=replace(info.plan, streams={"main": rows}))
+    assert found.plan.streams["main"][1] == {"core": reuse}
+    assert found.to_json()["plan"]["left_out"] == [
+        "stream 'main', step 1: reuse of 'stack.0.chain' is left out, since 'core' around it is "
+        "reuse."
+    ]
+    assert "is left out, since 'core'" in str(found)
+
+
+def test_rows_that_say_the_same_share_a_line() -> None:
+    text = str(full_size())
+    assert re.search(r"^  48 +cross +5\.\.5184 x 1 +\*\.spatial\.cross, \*\.camera", text, re.M)
+    assert re.search(r"^  5 +chain +9\.62 TFLOP +531 MB +down\.0\.\*\.chain, up\.0\.\*", text, re.M)
+    assert "48 x attn2.to_q.weight, 48 x attn2.to_k.weight" in text
+    assert len(text.splitlines()) <= 62
 
 
 def test_only_single_keys_fold_and_only_in_exact_plans() -> None:

@@ -14,6 +14,7 @@ from tests.compiler.foreign import Attention
 from tests.support import flat_args
 
 NAMES = ("sv4d_tree", "chain_of_groups", "video_unet", "joint_dit", "multi_view")
+TWO_STREAMS = ("cog_dit", "mm_dit", "hunyuan_dit")
 
 
 def named(name: str, kind: str) -> list[str]:
@@ -69,23 +70,34 @@ def _reaches(start: fx.Node, ends: list[fx.Node], without: set[fx.Node]) -> bool
     return False
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_residual_region_adds_its_value_to_its_entry(name: str) -> None:
+@pytest.mark.parametrize("name", [*NAMES, *TWO_STREAMS])
+def test_a_slot_holds_what_its_form_says(name: str) -> None:
     analysis = analysed(name)
     nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
-    chains = [region for region in analysis.regions if region.kind == "chain"]
     for region in analysis.regions:
-        if region.residual:
-            node = nodes[region.exit]
-            assert node.target is torch.ops.aten.add.Tensor
-            assert {o.name for o in node.all_input_nodes} == {region.entry, region.value}
-        else:
-            assert region.value == region.exit
-    if name != "joint_dit":
-        assert all(chain.residual for chain in chains)
+        assert region.residual == (region.kind in ("block", "chain"))
+        for port in region.ports:
+            if port.form == "sum":
+                node = nodes[port.exit]
+                assert node.target is torch.ops.aten.add.Tensor
+                assert {o.name for o in node.all_input_nodes} == {port.entry, port.value}
+                continue
+            assert port.value == port.exit
+            assert (port.form == "difference") == (region.kind in ("block", "chain"))
+            if port.form == "difference":
+                entry, exit_ = (nodes[str(end)].meta["val"] for end in (port.entry, port.exit))
+                assert (entry.shape, entry.dtype) == (exit_.shape, exit_.dtype)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_blocks_of_sv4d_hold_differences_and_its_chains_sums() -> None:
+    forms = {r.name: r.ports[0].form for r in analysed("sv4d_tree").regions}
+    assert {forms[name] for name in forms if name.endswith(".chain")} == {"sum"}
+    blocks = [name for name in forms if name.endswith((".spatial", ".camera", ".motion"))]
+    assert {forms[name] for name in blocks} == {"difference"}
+    assert (forms["core"], forms["level.1"]) == ("exit", "exit")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *TWO_STREAMS])
 def test_regions_nest_and_hold_every_site_once(name: str) -> None:
     analysis = analysed(name)
     by_name = {region.name: region for region in analysis.regions}
@@ -167,9 +179,57 @@ def test_a_sum_around_convolutions_is_no_chain() -> None:
     chains = [region for region in analysis.regions if region.kind == "chain"]
     assert [chain.name for chain in chains] == ["stack.0.chain", "stack.1.chain"]
     for chain in chains:
-        # Each has its feed-forward, so it is two sums in a row and its slot holds the exit.
-        assert (chain.residual, chain.value) == (False, chain.exit)
+        # Each has its feed-forward, so it is two sums in a row and its slot holds their total.
+        assert (chain.ports[0].form, chain.value) == ("difference", chain.exit)
         assert nodes[chain.exit].args[1].args[1].name == "w_mlp_weight"  # type: ignore[union-attr]
+
+
+class _AttentionAlone(nn.Module):
+    """A chain that is nothing but norm and attention, added to what came in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.norm, self.attention = nn.LayerNorm(4), Attention(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.first(x).flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(self.norm(tokens))
+        return self.last(tokens.transpose(1, 2).reshape(x.shape))
+
+
+def test_what_hands_nothing_on_is_no_block() -> None:
+    """Between the norm and the projection shapes agree, but nothing is added to the norm."""
+    analysis = analyse(capture_export(_AttentionAlone().eval(), (torch.zeros(2, 4, 4, 4),)))
+    assert [region.name for region in analysis.regions] == ["core", "stack.0.chain"]
+    assert analysis.regions[1].ports[0].form == "sum"
+
+
+class _DepthwiseFeedForward(_AttentionAlone):
+    """A feed-forward over images, whose convolution mixes no channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 4, 1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        tokens = hidden.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(self.norm(tokens))
+        images = tokens.transpose(1, 2).reshape(hidden.shape)
+        return self.last(images + self.narrow(self.depthwise(self.wide(images)).relu()))
+
+
+def test_a_depthwise_convolution_is_a_transformers_own() -> None:
+    analysis = analyse(capture_export(_DepthwiseFeedForward().eval(), (torch.zeros(2, 4, 4, 4),)))
+    nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
+    _, chain, block = analysis.regions
+    # The attention works on tokens, the feed-forward on images: the chain begins where both do.
+    assert (chain.entry, chain.ports[0].form) == ("conv2d", "difference")
+    assert (block.name, block.ports[0].form) == ("stack.0.spatial", "sum")
+    last = nodes[chain.exit].args[1]
+    assert last.args[1].name == "w_narrow_weight"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["video_unet", "multi_view"])
@@ -204,7 +264,7 @@ def _region(name: str, region: str) -> Region:
 def test_a_narrow_dtype_has_the_same_regions() -> None:
     narrow = analyse(exported("chain", torch.bfloat16))
     wide = analysed("chain")
-    assert [(r.name, r.kind, r.parent, r.residual, r.flops) for r in narrow.regions] == [
-        (r.name, r.kind, r.parent, r.residual, r.flops) for r in wide.regions
+    assert [(r.name, r.kind, r.parent, r.ports[0].form, r.flops) for r in narrow.regions] == [
+        (r.name, r.kind, r.parent, r.ports[0].form, r.flops) for r in wide.regions
     ]
     assert [2 * r.slot_bytes for r in narrow.regions] == [r.slot_bytes for r in wide.regions]

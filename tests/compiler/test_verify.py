@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import fx
+from turbo4d.compiler.analysis import analyse
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.errors import VerifyError
 from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.regions import Port, Region
+from turbo4d.compiler.specialise import specialise
 from turbo4d.compiler.verify import verify
+from turbo4d.compiler.verify_sites import known_sites
 from turbo4d.passes.base import returned
+from turbo4d.runtime.action import REUSE
+from turbo4d.runtime.variant_key import VariantKey
 
+from tests.compiler.captures import CHAINS, Chain, sv4d_call
 from tests.passes.stream import make_stream
 from tests.support import fork, nodes_of
 
 aten = torch.ops.aten
 SDPA = aten.scaled_dot_product_attention.default
-SITES = {"scaled_dot_product_attention": "first", "scaled_dot_product_attention_1": "cross"}
+FIRST, SECOND = "scaled_dot_product_attention", "scaled_dot_product_attention_1"
+SITES = {FIRST: "first", SECOND: "cross"}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +105,26 @@ def unknown_attention(gm: fx.GraphModule) -> None:
     site.replace_all_uses_with(again, delete_user_cb=lambda user: user is not again)
 
 
+def attention_in_two_regions(gm: fx.GraphModule) -> None:
+    """The second block reads what the first attends to, beside its residual."""
+    attended, first, norm = (by_name(gm, name) for name in ("reshape_3", "add", "layer_norm_1"))
+    with gm.graph.inserting_before(norm):
+        both = gm.graph.call_function(aten.add.Tensor, (first, attended))
+    both.meta["val"] = first.meta["val"]
+    norm.args = (both, *norm.args[1:])
+
+
+def attention_outside_its_region(gm: fx.GraphModule) -> None:
+    """The first block's projection no longer reads its attention; something behind it does."""
+    projection, last = by_name(gm, "linear_4"), by_name(gm, "add_1")
+    attended = by_name(gm, "reshape_3")
+    projection.args = (by_name(gm, "layer_norm"), *projection.args[1:])
+    with gm.graph.inserting_after(last):
+        moved = gm.graph.call_function(aten.add.Tensor, (last, attended))
+    moved.meta["val"] = last.meta["val"]
+    last.replace_all_uses_with(moved, delete_user_cb=lambda user: user is not moved)
+
+
 MUTATIONS: list[tuple[Callable[[fx.GraphModule], None], str]] = [
     (use_before_definition, r"^I1: the graph does not lint: "),
     (value_missing, r"^I2 at %add: meta\['val'\] is NoneType, wanted one or more tensors\.$"),
@@ -115,7 +145,48 @@ MUTATIONS: list[tuple[Callable[[fx.GraphModule], None], str]] = [
         unknown_attention,
         r"^I7 at %scaled_dot_product_attention_default: the attention is none of the 2 known sites",
     ),
+    (
+        attention_in_two_regions,
+        r"^I7 at %scaled_dot_product_attention: the attention is the site of 'first', and would "
+        r"stay if that came from its slot\.$",
+    ),
+    (
+        attention_outside_its_region,
+        r"^I7 at %scaled_dot_product_attention: the attention is the site of 'first', and would "
+        r"stay if that came from its slot\.$",
+    ),
 ]
+
+
+# Name, entry, value and parent of each region of the stream:
+# in -> x + first(x) -> x + cross(x, context) -> out.
+NESTED = (
+    ("core", "linear", "add_1", None),
+    ("first", "linear", "linear_4", "core"),
+    ("cross", "add", "linear_8", "core"),
+)
+
+
+def regions(*rows: tuple[str, str, str, str | None]) -> tuple[Region, ...]:
+    return tuple(
+        Region(
+            name=name,
+            kind="block" if parent else "core",
+            parent=parent,
+            ports=(Port(entry, value, value, "exit", (2, 5, 8), torch.float64),),
+            entries=(entry,),
+            sites=(),
+            nodes=0,
+            flops=0,
+        )
+        for name, entry, value, parent in rows
+    )
+
+
+def test_each_invariant_has_a_mutation_and_is_listed() -> None:
+    broken = {text[1:3] for _, text in MUTATIONS} | {"I8"}  # its own tests are below
+    said = re.findall(r"^(I\d)  ", inspect.getdoc(sys.modules[verify.__module__]) or "", re.M)
+    assert said == sorted(broken) == [f"I{number}" for number in range(1, 9)]
 
 
 @pytest.mark.parametrize(("mutate", "text"), MUTATIONS, ids=lambda it: getattr(it, "__name__", ""))
@@ -124,13 +195,68 @@ def test_a_broken_invariant_is_caught(
 ) -> None:
     gm = fork(capture.module)
     inputs = [row.name for row in capture.table]
-    verify(gm, inputs=inputs, sites=SITES, full=True)
+    verify(gm, inputs=inputs, sites=SITES, regions=regions(*NESTED), full=True)
     mutate(gm)
     with pytest.raises(VerifyError) as caught:
-        verify(gm, inputs=inputs, sites=SITES, full=True)
+        verify(gm, inputs=inputs, sites=SITES, regions=regions(*NESTED), full=True)
     assert re.search(text, str(caught.value))
     if " at %" in str(caught.value):
         assert caught.value.__notes__[0].startswith("%")
+
+
+def test_an_attention_in_two_regions_that_do_not_nest_is_caught(capture: Capture) -> None:
+    """The same graph, and regions that claim more than theirs."""
+    rows = (*NESTED[:2], ("cross", "linear", "add_1", "core"))
+    with pytest.raises(VerifyError) as caught:
+        verify(
+            capture.module,
+            inputs=[row.name for row in capture.table],
+            sites=SITES,
+            regions=regions(*rows),
+        )
+    assert str(caught.value) == (
+        f"I7 at %{FIRST}: the attention is the site of 'first', and would be gone with 'cross' as "
+        "well."
+    )
+
+
+class Refined(torch.nn.Module):
+    """A stream whose context attends to itself first: an attention that is no site."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chain = Chain(CHAINS["chain"])
+        self.turbo4d_geometry = self.chain.turbo4d_geometry
+        self.mix = torch.nn.Linear(24, 24)
+
+    def forward(self, context: torch.Tensor, **call: torch.Tensor) -> torch.Tensor:
+        mixed = self.mix(context).unsqueeze(1)
+        refined = torch.nn.functional.scaled_dot_product_attention(mixed, mixed, mixed)
+        return self.chain(context=refined.squeeze(1), **call)
+
+
+def test_an_attention_off_the_sample_s_path_is_known() -> None:
+    """As in the text refiners of joint models: no site, and no reason to refuse the graph."""
+    call = sv4d_call(CHAINS["chain"], device="meta")
+    analysis = analyse(capture_export(Refined().to("meta").eval(), (), call))
+    known = known_sites(analysis)
+    [refiner] = set(known) - {site.node for site in analysis.sites}
+    assert known[refiner] is None
+    for exact in (False, True):
+        key = VariantKey((("stack.0.chain", REUSE),), (), exact=exact)
+        # Where the chain is reused, nothing reads the context any more.
+        assert nodes_of(specialise(analysis, key).module.graph, SDPA) == []
+
+
+def test_a_region_without_its_nodes_is_not_looked_at(capture: Capture) -> None:
+    """A bypassed region has no exit any more, and its attention is gone or is another's."""
+    rows = (*NESTED[:2], ("cross", "linear", "gone", "core"))
+    verify(
+        capture.module,
+        inputs=[row.name for row in capture.table],
+        sites=SITES,
+        regions=regions(*rows),
+    )
 
 
 def test_a_cheap_look_does_not_derive_values(capture: Capture) -> None:

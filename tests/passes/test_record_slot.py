@@ -36,6 +36,27 @@ def test_the_value_is_one_more_output() -> None:
     )
 
 
+def test_the_difference_from_an_entry_is_one_more_output() -> None:
+    model, inputs = make_stream()
+    with torch.no_grad():
+        hidden = model.into(inputs[0])
+        left = hidden + model.first(hidden)
+        left = left + model.cross(left, inputs[1])
+        expected = [model(*inputs), left - hidden]
+    assert_rewrite(
+        RecordSlot("both", "add_1", "linear"),
+        model,
+        inputs,
+        fires=1,
+        gone={},
+        stays={SDPA: 2, aten.sub.Tensor: 1, aten.clone.default: 0},
+        golden=None,
+        expected=expected,
+        atol=0,
+        rtol=0,
+    )
+
+
 class Aliases(nn.Module):
     """A view of an input, a view of the output, an expanded value."""
 
@@ -78,6 +99,13 @@ def test_refuses_an_unknown_node() -> None:
         RecordSlot("first", "nowhere")(gm)
 
 
+def test_refuses_an_unknown_entry() -> None:
+    model, inputs = make_stream()
+    gm = fork(capture_export(model, inputs).module)
+    with pytest.raises(PassError, match=r"^record-slot at %nowhere \(both\): the graph has no"):
+        RecordSlot("both", "add_1", "nowhere")(gm)
+
+
 def test_idles_never_but_leaves_all_calls_alone() -> None:
     """It has no option that selects nothing; what it must not touch is every call."""
     model, inputs = make_stream()
@@ -103,6 +131,21 @@ def test_composes_with_reuse_of_the_same_value() -> None:
         _, written = gm(*flat_args(capture, inputs), slot)
     assert torch.equal(written, slot)
     assert written.data_ptr() != slot.data_ptr()
+
+
+def test_composes_with_reuse_inside_a_recorded_difference() -> None:
+    """The difference follows: it is of what the step computes with the slot."""
+    model, inputs = make_stream()
+    capture = capture_export(model, inputs)
+    gm = fork(capture.module)
+    RecordSlot("both", "add_1", "linear")(gm)
+    ReuseRegion("cross", "add_1", "slot_cross", "add")(gm)
+    slot = torch.randn(2, 5, 8, dtype=inputs[0].dtype)
+    with torch.no_grad():
+        _, written = gm(*flat_args(capture, inputs), slot)
+        hidden = model.into(inputs[0])
+        expected = (hidden + model.first(hidden) + slot) - hidden
+    torch.testing.assert_close(written, expected, atol=0, rtol=0)
 
 
 def test_composes_with_a_second_record_of_one_value() -> None:

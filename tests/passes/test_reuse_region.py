@@ -6,7 +6,7 @@ import pytest
 import torch
 from turbo4d.compiler.capture import capture_export
 from turbo4d.passes import BypassRegion, PassError, RecordSlot, ReuseRegion
-from turbo4d.passes.base import emit
+from turbo4d.passes.base import emit, returned
 
 from tests.passes.stream import make_stream
 from tests.support import assert_rewrite, flat_args, fork, nodes_of
@@ -15,6 +15,7 @@ aten = torch.ops.aten
 SDPA = aten.scaled_dot_product_attention.default
 FIRST = ReuseRegion("first", "linear_4", "slot_first")
 CROSS = ReuseRegion("cross", "linear_8", "slot_cross")
+BOTH = ReuseRegion("both", "add_1", "slot_both", "linear")
 
 
 def test_a_residual_comes_from_its_slot() -> None:
@@ -37,6 +38,42 @@ def test_a_residual_comes_from_its_slot() -> None:
         atol=0,
         rtol=0,
     )
+
+
+def test_a_difference_is_added_to_the_entry() -> None:
+    model, inputs = make_stream()
+    slot = torch.randn(2, 5, 8, dtype=inputs[0].dtype)
+    with torch.no_grad():
+        expected = model.out(model.into(inputs[0]) + slot)
+    done = assert_rewrite(
+        BOTH,
+        model,
+        inputs,
+        fires=1,
+        gone={SDPA: 2, aten.linear.default: 8, aten.layer_norm.default: 2, aten.add.Tensor: 1},
+        stays={aten.add.Tensor: 1},
+        golden=None,
+        expected=[expected],
+        slots=[slot],
+        atol=0,
+        rtol=0,
+    )
+    assert "add_1" in [node.name for node in done.module.graph.nodes]
+
+
+def test_the_slot_of_a_difference_has_its_layout() -> None:
+    class Turned(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.sin() * 2).transpose(1, 2).cos().tanh()
+
+    capture = capture_export(Turned().eval(), (torch.randn(2, 3, 3),))
+    for entry, value in (("sin", "tanh"), ("permute", "tanh")):
+        gm = fork(capture.module)
+        RecordSlot("region", value, entry)(gm)
+        written = returned(gm.graph)[-1].meta["val"]
+        ReuseRegion("region", value, "slot_region", entry)(gm)
+        slot = [node for node in gm.graph.nodes if node.op == "placeholder"][-1]
+        assert slot.meta["val"].stride() == written.stride()
 
 
 def test_a_value_that_is_no_residual_comes_whole_from_its_slot() -> None:
@@ -103,6 +140,13 @@ def test_refuses_an_unknown_node() -> None:
     )
 
 
+def test_refuses_an_unknown_entry() -> None:
+    model, inputs = make_stream()
+    gm = fork(capture_export(model, inputs).module)
+    with pytest.raises(PassError, match=r"^reuse-region at %nowhere \(both\): the graph has no"):
+        ReuseRegion("both", "add_1", "slot_both", "nowhere")(gm)
+
+
 def test_refuses_a_slot_that_is_there_already() -> None:
     model, inputs = make_stream()
     gm = fork(capture_export(model, inputs).module)
@@ -144,6 +188,26 @@ def test_composes_with_itself(order: tuple[ReuseRegion, ...]) -> None:
         expected = model.out(model.into(inputs[0]) + slots["slot_first"])
     torch.testing.assert_close(got, expected, atol=0, rtol=0)
     assert nodes_of(gm.graph, SDPA) == []
+
+
+def test_composes_with_a_region_that_begins_where_it_ends() -> None:
+    """In place, so that the name of the exit stays, whichever of the two comes first."""
+    model, inputs = make_stream()
+    capture = capture_export(model, inputs)
+    passes = [
+        ReuseRegion("first", "add", "slot_first", "linear"),
+        ReuseRegion("cross", "add_1", "slot_cross", "add"),
+    ]
+    slots = [torch.randn(2, 5, 8).double() for _ in passes]
+    with torch.no_grad():
+        expected = model.out(model.into(inputs[0]) + slots[0] + slots[1])
+    for turn in (1, -1):
+        gm = fork(capture.module)
+        for pass_ in passes[::turn]:
+            pass_(gm)
+        with torch.no_grad():
+            (got,) = gm(*flat_args(capture, inputs), *slots[::turn])
+        assert torch.equal(got, expected)
 
 
 def test_composes_with_record_and_bypass() -> None:

@@ -12,6 +12,7 @@ from turbo4d.runtime.engine import Engine
 from turbo4d.runtime.geometry import Geometry
 from turbo4d.runtime.plan import Plan, RegionInfo, VariantKey
 from turbo4d.runtime.runner import Runner
+from turbo4d.runtime.session import Session
 from turbo4d.runtime.signature import Signature
 
 GEOMETRY = Geometry(batch=2, views=4, frames=3, height=8, width=8)
@@ -25,6 +26,7 @@ NAMES = ("w", "x", "t", "context")
 SIGMAS = (700.0, 500.0, 300.0, 100.0, 8.0, 4.0, 1.0, 0.1)
 # One tensor, as a module's own weights are: a denoiser is told by them.
 WEIGHT = torch.ones(1)
+Calls = list[tuple[int, list[Tensor]]]
 
 
 def signature(regions: tuple[RegionInfo, ...] = REGIONS, level: int | None = 2) -> Signature:
@@ -91,8 +93,28 @@ class FakeEngine:
         if self.fails:
             raise self.fails.pop()
         slots = dict(zip(self.reads, slots_in, strict=True))
+        if prologue:  # what depends on weights and conditioning alone is taken from it
+            args = [prologue[0], *args[1:3], prologue[1]]
         output, values = denoise(args, self.key, slots)
         return [output], [values[name].clone() for name in self.writes]
+
+
+class FakePrologue:
+    """Copies of the weight and the conditioning, which exact variants use instead of them."""
+
+    def __init__(self) -> None:
+        self.fails: list[BaseException] = []
+        self.calls = self.built = 0
+
+    def build(self) -> FakePrologue:
+        self.built += 1
+        return self
+
+    def __call__(self, args: Sequence[Tensor]) -> list[Tensor]:
+        self.calls += 1
+        if self.fails:
+            raise self.fails.pop()
+        return [args[0].clone(), args[3].clone()]
 
 
 class Fakes:
@@ -100,6 +122,7 @@ class Fakes:
 
     def __init__(self) -> None:
         self.built: dict[VariantKey, FakeEngine] = {}
+        self.prologue = FakePrologue()
 
     def __call__(self, key: VariantKey) -> Engine:
         assert key not in self.built
@@ -114,6 +137,8 @@ class Fakes:
 def runner(plan: str | Plan = "balanced", **options) -> tuple[Runner, Fakes]:
     engines = Fakes()
     level = options.pop("level", 2)
+    if options.pop("hoists", False):
+        options["prologue"] = engines.prologue.build
     return Runner(signature(level=level), engines, plan=plan, **options), engines
 
 
@@ -144,3 +169,38 @@ def plan_of(*rows, levels=None, streams=None, **fields) -> Plan:
             **fields,
         }
     )
+
+
+CHAINS = {"down.chain": "reuse", "up.chain": "reuse"}
+REUSE = {"core": "reuse"}
+ROWS = ({}, REUSE, CHAINS, REUSE, {"up.chain": "bypass"})
+
+
+def expected(plan: Plan | None, calls: Calls) -> list[Tensor]:
+    """What the calls give, by the plan's rows alone: (step, args), every computed value kept."""
+    assert plan is not None
+    slots: dict[str, Tensor] = {}
+    outputs: list[Tensor] = []
+    for step, args in calls:
+        row = plan.streams["main"][step] or {}
+        output, values = denoise(args, VariantKey(tuple(row.items()), (), exact=True), slots)
+        slots |= values
+        outputs.append(output)
+    return outputs
+
+
+def calls_of(count: int, seed: int = 0) -> Calls:
+    return [(step, make_args(SIGMAS[step], seed=seed + step)) for step in range(count)]
+
+
+def run_all(run: Session, fast: Runner, calls: Calls, stream: str = "main") -> list[Tensor]:
+    outputs: list[Tensor] = []
+    for step, args in calls:
+        run.step(step, stream=stream)
+        outputs.append(fast(*args)[0])
+    return outputs
+
+
+def assert_equal(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+    assert len(outputs) == len(wanted)
+    assert all(torch.equal(a, b) for a, b in zip(outputs, wanted, strict=True))

@@ -6,8 +6,15 @@ import pytest
 import torch
 from turbo4d.runtime.errors import OptionError, PlanError, SessionError
 
-from tests.runtime.fake import SIGMAS, make_args, plan_of, runner
-from tests.runtime.test_session import assert_equal, calls_of, expected
+from tests.runtime.fake import (
+    SIGMAS,
+    assert_equal,
+    calls_of,
+    expected,
+    make_args,
+    plan_of,
+    runner,
+)
 
 SYNC = (
     "the noise level is read at each call, which waits for the device; "

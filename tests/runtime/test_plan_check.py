@@ -1,31 +1,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from turbo4d.runtime.action import COMPUTE, Action
+from turbo4d.runtime.action import Action
 from turbo4d.runtime.errors import PlanError
-from turbo4d.runtime.plan import Plan, RegionInfo, VariantKey
-from turbo4d.runtime.plan_check import PlanCheck
+from turbo4d.runtime.plan import RegionInfo
 
-from tests.runtime.fake import GEOMETRY, REGIONS, SLOT_BYTES, plan_of
-
-# Two levels deep, with a region that no other holds, and slots of different sizes.
-TREE = (
-    RegionInfo("core", "core", None, residual=False, slot_bytes=1000, flops=1),
-    RegionInfo("a.chain", "chain", "core", residual=True, slot_bytes=100, flops=1),
-    RegionInfo("a.chain.camera", "block", "a.chain", residual=True, slot_bytes=10, flops=1),
-    RegionInfo("b.chain", "chain", "core", residual=True, slot_bytes=200, flops=1),
-    RegionInfo("lone.chain", "chain", None, residual=True, slot_bytes=1, flops=1),
-)
-PARENT = {region.name: region.parent for region in TREE}
-REUSE = {"core": "reuse"}
-
-
-def holders(name: str) -> list[str]:
-    found, outer = [], PARENT[name]
-    while outer is not None:
-        found.append(outer)
-        outer = PARENT[outer]
-    return found
+from tests.runtime.fake import CHAINS, REGIONS, REUSE, SLOT_BYTES, plan_of
+from tests.runtime.random_plans import PARENT, TREE, holders, keys_of, legal_rows, plan
 
 
 class Illegal(Exception):
@@ -62,13 +43,6 @@ def interpret(rows, max_age: int) -> tuple[list[set[str]], int]:
     return needed, max(sum(sizes[n] for n in names) for names in held)
 
 
-def plan(rows, max_age) -> Plan:
-    levels = tuple(float(len(rows) - step) for step in range(len(rows)))
-    return Plan(
-        "p", "abc", GEOMETRY, levels, "sigma", {"main": tuple(rows)}, max_age, max_variants=99
-    )
-
-
 ANY_ACTION = st.sampled_from(["reuse", "reuse", "bypass", "prune(0.5)", "reuse(1)"])
 ANY_ROW = st.none() | st.dictionaries(
     st.sampled_from(sorted(PARENT)), ANY_ACTION.map(Action.parse), max_size=2
@@ -90,37 +64,6 @@ def test_it_agrees_with_a_naive_interpreter(rows, max_age):
         None if row is None else names for row, names in zip(rows, writes, strict=True)
     ]
     assert set(proof.slots) == {name for names in writes for name in names}
-
-
-def keys_of(proof: PlanCheck) -> list[VariantKey]:
-    """Of the main stream of a plan that runs it at every step."""
-    keys = [key for key in proof.keys["main"] if key is not None]
-    assert len(keys) == len(proof.keys["main"])
-    return keys
-
-
-@st.composite
-def legal_rows(draw, max_age: int):
-    rows: list[dict[str, Action]] = []
-    last: dict[str, int] = {}
-    for step in range(draw(st.integers(1, 12))):
-        row: dict[str, Action] = {}
-        for region in TREE:
-            name = region.name
-            if any(holder in row for holder in holders(name)):
-                continue
-            choices = ["compute"]
-            if name in last and step - last[name] <= max_age:
-                choices += ["reuse", "prune(0.25)"]
-            if region.residual:
-                choices.append("bypass")
-            action = Action.parse(draw(st.sampled_from(choices)))
-            if action == COMPUTE:
-                last[name] = step
-            else:
-                row[name] = action
-        rows.append(row)
-    return rows
 
 
 @given(st.data(), st.integers(0, 4))
@@ -185,14 +128,14 @@ def test_every_legal_plan_passes_and_its_variants_carry_it_out(data, max_age):
         (
             [{}, REUSE],
             {"max_variants": 1},
-            "plan 'p': it needs 2 variants and allows 1; raise max_variants or let more steps "
-            "share their actions.",
+            "plan 'p', stream 'main', step 1: variant 'core.reuse' is one more than the 1 that the "
+            "plan allows, of 2; raise max_variants or let more steps share their actions.",
         ),
         (
             [{}, REUSE],
             {"max_cache_bytes": 23},
-            "plan 'p': its slots hold up to 24 bytes and max_cache_bytes allows 23; raise it or "
-            "reuse fewer regions.",
+            "plan 'p': its slots hold up to 24 bytes, 24 at step 0 of stream 'main'; "
+            "max_cache_bytes allows 23. Raise it or reuse fewer regions.",
         ),
     ],
 )
@@ -210,6 +153,34 @@ def test_an_unknown_region_lists_some_of_the_known():
         "region 'mid.camera' is unknown to this model; it has 48 blocks: 'mid.00', 'mid.01', "
         "'mid.02', 'mid.03', 'mid.04', 'mid.05', 'mid.06', 'mid.07', ..."
     )
+
+
+def test_a_note_says_which_cell_names_an_unknown_region():
+    with pytest.raises(PlanError) as caught:
+        plan_of({}, {"mid.camera": "bypass"}).check(REGIONS)
+    assert caught.value.__notes__ == [
+        "It is named at plan 'p', stream 'main', step 1, region 'mid.camera'."
+    ]
+
+
+def test_the_bytes_of_each_stream_are_named_where_they_are_too_many():
+    streams = {"a": [{}, REUSE], "b": [{}, CHAINS]}
+    with pytest.raises(PlanError) as caught:
+        plan_of(streams=streams, max_cache_bytes=71).check(REGIONS)
+    assert str(caught.value) == (
+        "plan 'p': its slots hold up to 72 bytes, 24 at step 0 of stream 'a' and 48 at step 0 of "
+        "stream 'b'; max_cache_bytes allows 71. Raise it or reuse fewer regions."
+    )
+
+
+def test_an_extrapolation_needs_as_many_values_and_holds_as_many():
+    proof = plan_of({}, {}, {"core": "reuse(1)"}).check(REGIONS)
+    assert [key.writes for key in keys_of(proof)] == [("core",), ("core",), ()]
+    assert proof.peak_bytes == 2 * SLOT_BYTES
+    with pytest.raises(
+        PlanError, match=r"step 2, region 'core': its slot is read before .* 3 times"
+    ):
+        plan_of({}, {}, {"core": "reuse(2)"}).check(REGIONS)
 
 
 def test_streams_are_proven_apart_and_their_peaks_add_up():

@@ -151,6 +151,14 @@ FIELDS = (
             "plan: max_age is 4 and max_variants 0; wanted at least 0 and 1.",
         ),
         (
+            changed(max_cache_bytes=-1),
+            "plan: max_cache_bytes is -1; wanted at least 0, or none for no bound.",
+        ),
+        (
+            changed(error_budget_db=-0.5),
+            "plan: error_budget_db is -0.5; wanted a PSNR from 0, or none.",
+        ),
+        (
             changed(levels=[1, 2]),
             "levels: step 1 has 2 after 1; noise levels must fall from step to step.",
         ),

@@ -5,6 +5,16 @@ from tests.runtime.fake import REGIONS, plan_of
 CHAINS = {"down.chain": "reuse", "up.chain": "reuse"}
 
 
+def test_regions_that_change_alike_share_a_line():
+    assert diff(plan_of({}, {}), plan_of({}, CHAINS)) == (
+        "stream main step 1 down.chain, up.chain: compute -> reuse",
+    )
+    many = {f"{n}.chain": "reuse" for n in range(5)}
+    assert diff(plan_of({}, {}), plan_of({}, many)) == (
+        "stream main step 1 5 regions (0.chain, 1.chain, 2.chain, ...): compute -> reuse",
+    )
+
+
 def test_the_picture_merges_regions_that_are_treated_alike():
     plan = plan_of({}, {"core": "reuse"}, CHAINS)
     assert picture(plan, REGIONS).splitlines() == [

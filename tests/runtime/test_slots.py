@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from turbo4d.runtime.errors import StaleSlotError
+from turbo4d.runtime.errors import StaleSlotError, Turbo4DError
 from turbo4d.runtime.slots import Slots
 
 
@@ -18,6 +18,28 @@ def test_what_was_written_is_read():
     assert all(x is y for x, y in zip(slots.read(["b", "a"], 3, 3), [b, a], strict=True))
     assert slots.missing(["a", "c"]) == ("c",)
     assert slots.size_bytes() == 20
+
+
+def test_a_region_of_several_values_has_several_tensors():
+    a, b, c = torch.zeros(2), torch.ones(3), torch.ones(5)
+    slots = Slots()
+    slots.write(["r", "s", "r"], [a, b, c], 0)
+    assert all(x is y for x, y in zip(slots.read(["r", "r", "s"], 1, 1), [a, c, b], strict=True))
+    assert slots.size_bytes() == 40
+    assert slots.missing(["r", "r"]) == ()
+    assert slots.ages(["r", "q"], 3) == {"r": 3}
+    slots.write(["r", "r"], [c, a], 2)
+    assert slots.read(["r", "r"], 2, 0)[0] is c
+    text = "slot 'r' holds 2 tensors and 1 are read; the engines that write and read it disagree."
+    with pytest.raises(Turbo4DError, match=f"^{re.escape(text)}$"):
+        slots.read(["r"], 2, 0)
+
+
+def test_a_write_that_fails_leaves_what_was_there():
+    slots = filled(a=torch.zeros(1))
+    with pytest.raises(ValueError, match="zip"):
+        slots.write(["a", "b"], [torch.ones(1)], 1)
+    assert slots.read(["a"], 0, 0)[0].item() == 0
 
 
 def test_a_slot_that_is_too_old_is_refused():
@@ -56,6 +78,10 @@ def test_a_slot_does_not_keep_its_graph_alive():
 def test_poison_shows_up_in_whoever_still_reads(monkeypatch, poison):
     monkeypatch.setenv("TURBO4D_POISON", poison)
     tensor, whole = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
-    filled(a=tensor, b=whole).drop()
+    other = torch.zeros(1)
+    slots = Slots()
+    slots.write(["a", "a", "b"], [tensor, other, whole], 0)
+    slots.drop()
+    assert bool(other.isnan()) == (poison == "1")
     assert bool(tensor.isnan()) == (poison == "1")
     assert whole.item() == 0

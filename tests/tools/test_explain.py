@@ -1,6 +1,7 @@
 """`turbo4d explain`: the file's schema, the pictures, and what it refuses."""
 
 import json
+from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
@@ -35,9 +36,11 @@ def test_json_has_the_contract_fields(folder):
     assert found["folded_sites"] >= 0
     assert found["unclassified"] == []
     plan = found["plan"]
-    assert set(plan) == {"name", "steps", "variants", "flops_by_step", "cache_peak_bytes"}
+    assert {"name", "steps", "variants", "flops_by_step", "cache_peak_bytes"} <= set(plan)
     assert (plan["name"], plan["steps"], len(plan["flops_by_step"])) == ("balanced", 6, 6)
-    assert plan["flops_by_step"][0] == found["flops_per_call"]
+    # No step exceeds a call; a step that reuses the core does hardly anything.
+    assert 0 < min(plan["flops_by_step"]) < max(plan["flops_by_step"]) <= found["flops_per_call"]
+    assert set(found["prologue"]) == {"flops", "bytes", "values"}
 
 
 def test_png_has_a_column_per_step(folder):
@@ -50,10 +53,32 @@ def test_png_has_a_column_per_step(folder):
 
 def test_html_is_self_contained(folder):
     page = (folder / "x.html").read_text()
-    assert page.count("<td ") % 6 == 0 < page.count("<td ")
+    table = page[page.index('<table class="plan">') : page.index("</table>")]
+    assert table.count("<td ") % 6 == 0 < table.count("<td ")
     assert "http" not in page
+    assert "url(" not in page
     assert "<script" not in page
     assert page.rstrip().endswith("</html>")
+    reader = Nesting()
+    reader.feed(page)
+    assert reader.open == []
+    for title in ("Plan", "Operations of a step", "Regions: 1 core", "Sites: 1 spatial", "Exact"):
+        assert f"<h2>{title}" in page
+
+
+class Nesting(HTMLParser):
+    """Every tag that opens closes, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
 
 def test_text_names_the_sites_and_the_steps(capsys):
@@ -61,7 +86,28 @@ def test_text_names_the_sites_and_the_steps(capsys):
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "1 spatial" in text
-    assert "step  operations of a call\n   0  100.0%" in text
+    assert "  steps 0, 2  " in text  # this preset computes both
+    assert "once per run (prologue)" in text
+    assert "dead weights: none" in text
+    assert len(text.splitlines()) < 60
+
+
+def test_two_plans_are_compared(capsys):
+    words = ["explain", "--model", f"{HERE}:multi_view", "--steps", "3", "--regions", "core"]
+    assert main([*words, "--plan", "balanced", "--against", "exact"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("from plan exact to plan balanced:\n  name: exact -> balanced\n")
+    assert "  stream main step 1 core: compute -> reuse\n" in text
+    assert main([*words, "--against", "balanced", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["diff"] == []
+    assert found["plan"]["steps"] == 3
+    status, got = refused(capsys, *words, "--against", "balance")
+    assert (status, got) == (
+        2,
+        "--against 'balance' is unknown (did you mean 'balanced'?); choose 'balanced', 'exact', "
+        "'fast', 'none', 'quality'.",
+    )
 
 
 REFUSED = {

@@ -5,7 +5,8 @@ from PIL import Image, ImageColor
 from turbo4d.runtime.action import Action
 from turbo4d.runtime.geometry import Geometry
 from turbo4d.runtime.plan import Plan, RegionInfo
-from turbo4d.tools.plan_picture import MARKS, plan_lines, plan_table, write_plan_png
+from turbo4d.runtime.plan_text import LETTERS, plan_lines
+from turbo4d.tools.plan_picture import MARKS, labels, plan_table, write_plan_png
 
 REUSE, BYPASS = Action.parse("reuse"), Action.parse("bypass")
 
@@ -36,29 +37,27 @@ def lines():
 
 
 def test_lines(lines):
-    assert [(line.label, line.cells) for line in lines] == [
+    assert [(label, line.cells) for label, line in zip(labels(lines), lines, strict=True)] == [
         ("core", ("compute", "compute", "reuse")),
         ("2 chains", ("compute", "reuse", "inside")),
         ("b.chain", ("compute", "bypass", "inside")),
+        ("a.block", ("compute", "inside", "inside")),
     ]
+    assert lines[1].names == ("a.chain", "c.chain")
 
 
-def test_a_block_shows_where_it_is_named():
-    labels = [line.label for line in plan_lines(plan(main=({}, {"a.block": REUSE})), REGIONS)]
-    assert labels == ["core", "3 chains", "a.block"]
+def test_letters_and_colours_are_of_the_same_cells():
+    assert set(MARKS) == set(LETTERS)
 
 
 def test_streams_are_told_apart():
-    two = plan(forward=({}, None), backward=(None, {}))
-    assert [line.cells for line in plan_lines(two, REGIONS)[::2]] == [
-        ("compute", "idle"),
-        ("idle", "compute"),
-    ]
-    assert plan_lines(two, REGIONS)[0].label == "forward: core"
+    two = plan_lines(plan(forward=({}, None), backward=(None, {})), REGIONS)
+    assert [line.cells for line in two[::3]] == [("compute", "idle"), ("idle", "compute")]
+    assert labels(two)[0] == "forward: core"
 
 
 def test_png(lines, tmp_path):
-    write_plan_png(tmp_path / "plan.png", lines, "title")
+    write_plan_png(tmp_path / "plan.png", lines, [1.0, 0.5, 0.0], "title")
     with Image.open(tmp_path / "plan.png") as page:
         colours = {pixel for _, pixel in page.convert("RGB").getcolors(1 << 16) or ()}
     used = {cell for line in lines for cell in line.cells}
@@ -66,8 +65,20 @@ def test_png(lines, tmp_path):
     assert ImageColor.getrgb(MARKS["prune"][0]) not in colours
 
 
+def test_bars_stand_for_the_operations_of_each_step(lines, tmp_path):
+    write_plan_png(tmp_path / "plan.png", lines, [1.0, 0.5, 0.0], "title")
+    with Image.open(tmp_path / "plan.png") as page:
+        ink = ImageColor.getrgb(MARKS["compute"][0])
+        below = 44 + len(lines) * 20  # the lines of the plan end there
+        heights = [
+            sum(page.getpixel((190 + step * 26 + 10, y)) == ink for y in range(below, below + 70))
+            for step in range(3)
+        ]
+    assert heights == [61, 31, 1]
+
+
 def test_table(lines):
     text = plan_table(lines)
-    assert text.count("<td ") == 9
-    assert text.count("<tr>") == 4
+    assert text.count("<td ") == 12
+    assert text.count("<tr>") == 5
     assert "the stream does not run" not in text
