@@ -97,6 +97,7 @@ def compile_denoiser(
         strict=options.strict,
         max_cache_bytes=options.max_cache_bytes,
         prologue=partial(build_prologue, analysis, merge_projections=merge),
+        made_with=options,
     )
     return CompiledDenoiser(capture, runner, analysis)
 

@@ -46,6 +46,9 @@ class Runner:
         max_cache_bytes: bound on all slots together; the prologue's values are not slots.
         prologue: builds what gives exact variants the values that depend on conditioning alone;
             called once, None where nothing is hoisted.
+        made_with: the options it was compiled with; a session takes two runners of one model and
+            equal options for one denoiser, as where torch.compile compiles a module twice because
+            two threads call it first, or because grad mode was switched. None: for no other.
 
     Raises:
         OptionError: where an option is unknown or matches nothing.
@@ -64,8 +67,10 @@ class Runner:
         strict: bool = False,
         max_cache_bytes: int | None = None,
         prologue: Callable[[], Prologue] | None = None,
+        made_with: object = None,
     ) -> None:
         self.signature = signature
+        self._made_with = made_with
         self._plan = read_plan(plan)
         self._schedule = None if levels is None else Schedule.of(levels, level_unit)
         self._level_unit: LevelUnit | None = level_unit
@@ -98,6 +103,14 @@ class Runner:
             if execution is not None:
                 return session.call(execution, args)
         return self._bare.call(args)
+
+    def stands_for(self, other: Runner) -> bool:
+        """Whether the other's calls may run here: the same graph, compiled with equal options."""
+        return self is other or (
+            self._made_with is not None
+            and self._made_with == other._made_with
+            and self.signature == other.signature
+        )
 
     def report(self) -> Report:
         """What ran in this thread outside sessions, as JSON takes it."""

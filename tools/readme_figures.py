@@ -1,8 +1,8 @@
-"""Writes the README's figures from the reports under tools/results/; nothing there is typed.
+"""Writes the figures of README.md and tools/results/README.md from the reports stored beside it.
 
 Example:
-    python tools/readme_figures.py            # rewrite the block between the markers
-    python tools/readme_figures.py --check    # exit 1 where the README is not what the reports say
+    python tools/readme_figures.py            # rewrite both
+    python tools/readme_figures.py --check    # exit 1 where one is not what the reports say
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from turbo4d.tools.result_tables import tables
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "tools" / "results"
+TABLES = RESULTS / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -55,7 +58,7 @@ def block(reports: Sequence[Mapping[str, Any]]) -> str:
 def _row(report: Mapping[str, Any]) -> str:
     loss = report["gt_psnr_mask_baseline_db"] - report["gt_psnr_mask_turbo_db"]
     exact = report["psnr_mask_db"] >= 200.0
-    kinds = ", ".join(report["regions"] or ()) or "core, chain"
+    kinds = ", ".join(report["regions"] or ()) or "core, level, chain"
     control = (
         f"{report['control_steps']} steps ({report['control_solver']}): "
         f"{report['control_psnr_mask_db']:.1f} dB"
@@ -83,11 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write the README's figures from stored reports.")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     args = parser.parse_args(argv)
-    before = README.read_text()
-    after = with_block(before, block(read_reports(RESULTS)))
+    wanted = {
+        README: with_block(README.read_text(), block(read_reports(RESULTS))),
+        TABLES: tables(RESULTS),
+    }
     if args.check:
-        return int(before != after)
-    README.write_text(after)
+        return int(any(not p.exists() or p.read_text() != text for p, text in wanted.items()))
+    for path, text in wanted.items():
+        path.write_text(text)
     return 0
 
 

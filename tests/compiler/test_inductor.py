@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx
+from torch._inductor import config
 from turbo4d.compiler import compat
 from turbo4d.compiler.backend import lower
 from turbo4d.compiler.compat import Compiled, Form, inductor_lacks
@@ -248,8 +249,8 @@ def test_what_cannot_be_compiled_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     assert library.get(*small_graph()).strides == ()
 
 
-def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-c++"))
+@config.patch({"cpp.cxx": (None, "no-such-c++")})
+def test_without_a_compiler_it_says_so() -> None:
     compat_lacks = compat.inductor_lacks(torch.device("cpu"))
     assert compat_lacks == (
         "no C++ compiler is found (tried no-such-c++; the variable CXX names another)"

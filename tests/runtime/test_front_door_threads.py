@@ -2,6 +2,7 @@
 
 import threading
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def at_once(*jobs):
     return [results[number] for number in range(len(jobs))]  # a job that raised is missing
 
 
-def compiled():
+def compiled() -> tuple[Any, dict[str, Any]]:
     model, call = foreign.build("multi_view")
     return torch.compile(model, backend="turbo4d", options={"plan": "fast"}), call
 
@@ -88,3 +89,18 @@ def test_the_first_compile_may_happen_in_two_threads_at_once():
     fast, call = compiled()
     for seed, result in enumerate(together):
         assert_same(sample(fast, call, seed), result)
+
+
+def test_a_module_that_torch_compiles_twice_is_one_denoiser_to_a_session():
+    """Grad mode is guarded: the second step compiles anew, and must still find its slots."""
+    fast, call = compiled()
+    outputs = []
+    with session(fast, levels=SIGMAS) as run:
+        for step, sigma in enumerate(SIGMAS):
+            run.step(step)
+            with torch.set_grad_enabled(step % 2 == 1):
+                outputs.append(fast(call["x"], torch.full_like(call["sigma"], sigma), call["text"]))
+    report = run.report()
+    assert len(outputs) == len(SIGMAS)
+    assert {event["kind"] for event in report["events"]} <= {"no-gradient"}
+    assert report["calls_by_variant"]["prologue"] == 1

@@ -7,10 +7,12 @@ from turbo4d.tools.readme_figures import (
     END,
     README,
     RESULTS,
+    TABLES,
     block,
     read_reports,
     with_block,
 )
+from turbo4d.tools.result_tables import tables
 
 REPORT = {
     "plan": "balanced",
@@ -42,7 +44,7 @@ def test_a_row_holds_the_reports_figures():
     text = block([REPORT])
     row = next(line for line in text.splitlines() if line.startswith("| `balanced`"))
     assert row == (
-        "| `balanced` | core, chain | **2.50x** | **40.0 dB** | 0.9877 | "
+        "| `balanced` | core, level, chain | **2.50x** | **40.0 dB** | 0.9877 | "
         "8 steps (euler): 30.1 dB | +0.25 dB |"
     )
     assert "3 held-out scenes" in text
@@ -68,11 +70,30 @@ def test_the_readme_shows_the_stored_reports():
     assert README.read_text() == with_block(README.read_text(), block(read_reports(RESULTS)))
 
 
+def test_the_tables_are_the_stored_measurements():
+    assert TABLES.read_text() == tables(RESULTS)
+
+
+def test_what_was_not_measured_says_so(tmp_path):
+    assert tables(tmp_path).count("Not measured.") == 2
+
+
+def test_a_table_holds_the_measured_figures(tmp_path):
+    row = {"name": "level at fast", "speedup": 4.0, "psnr_mask_db": 38.04, "latent_error": 0.0123,
+           "psnr_mask_worst_db": 36.5, "gt_loss_mask_db": 0.06, "steps": "CLLC"}  # fmt: skip
+    report = {**REPORT, "commit": "0123456789abcdef", "rows": [row]}
+    (tmp_path / "regions-nano-v1.json").write_text(json.dumps(report))
+    wanted = "| level at fast | 4.00x | 38.0 dB | 36.5 dB | 1.2e-02 | +0.06 dB | `CLLC` |"
+    assert wanted in tables(tmp_path).splitlines()
+
+
 @pytest.mark.parametrize(("figures", "status"), [("same", 0), ("other", 1)])
 def test_check_tells_by_its_status(figures, status, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
     readme.write_text(f"{BEGIN}\nsame\n{END}\n")
     monkeypatch.setattr(readme_figures, "README", readme)
+    monkeypatch.setattr(readme_figures, "TABLES", tmp_path / "tables.md")
+    (tmp_path / "tables.md").write_text(tables(RESULTS))
     monkeypatch.setattr(readme_figures, "block", lambda reports: figures)
     assert readme_figures.main(["--check"]) == status
     assert readme.read_text() == f"{BEGIN}\nsame\n{END}\n"

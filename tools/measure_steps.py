@@ -1,0 +1,161 @@
+"""Measures whether a step's time follows the operations and bytes of its graph, on nano.
+
+Every variant is run in turn with the others: all computed, with and without the exact passes, and
+each kind of region reused or left out. A line through two unknowns, seconds per operation and
+seconds per byte, is fitted to the medians; the report says how far each variant is from it.
+
+Example:
+    python tools/measure_steps.py --runs 15 --out tools/results/steps-nano-v1.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from turbo4d.compiler.analysis import Analysis, analyse
+from turbo4d.compiler.capture import capture_export
+from turbo4d.compiler.costs import variant_flops
+from turbo4d.compiler.exact import exact_form
+from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.lower.eager import EagerEngine, EagerPrologue
+from turbo4d.compiler.specialise import Variant, specialise
+from turbo4d.compiler.traffic import count_bytes
+from turbo4d.models.example_inputs import example_inputs
+from turbo4d.runtime.action import BYPASS, REUSE, Action
+from turbo4d.runtime.policy import KINDS, reusable
+from turbo4d.runtime.variant_key import VariantKey
+from turbo4d.tools.environment import commit, device_name
+from turbo4d.tools.load_model import load_model
+
+
+def keys_of(analysis: Analysis) -> dict[str, VariantKey]:
+    """What is measured, by name."""
+    regions = [region.info for region in analysis.regions]
+    residual = {region.name for region in regions if region.residual}
+    found = {"compute, plain": VariantKey((), (), exact=False)}
+    found["compute"] = VariantKey((), (), exact=True)
+    for kind in KINDS:
+        names = [name for own in reusable(regions, (kind,)).values() for name in own]
+        for verb, action in (("reuse", REUSE), ("bypass", BYPASS)):
+            if verb == "reuse" or residual.issuperset(names):
+                found[f"{verb} every {kind}"] = _key(names, action)
+        if len(names) > 1:
+            found[f"reuse every second {kind}"] = _key(names[::2], REUSE)
+    return found
+
+
+def _key(names: Sequence[str], action: Action) -> VariantKey:
+    return VariantKey(tuple((name, action) for name in sorted(names)), (), exact=True)
+
+
+def flat_args(capture: Capture, call: Mapping[str, Any]) -> list[Tensor]:
+    """The flat arguments of a canonical graph, for one call of the module it was captured from."""
+    leaves = pytree.tree_leaves(((), dict(call)))
+    held: dict[str, Mapping[str, Any]] = {
+        "weight": capture.weights,
+        "constant": capture.constants,
+        "input": dict(zip(capture.input_paths, leaves, strict=True)),
+    }
+    return [held[row.kind][row.target] for row in capture.table]
+
+
+def jobs_of(
+    variants: Mapping[str, Variant], args: Sequence[Tensor], prologue: Sequence[Tensor]
+) -> dict[str, Callable[[], Any]]:
+    """One call of each variant; its slots hold zeros."""
+
+    def job(variant: Variant) -> Callable[[], Any]:
+        engine = EagerEngine(variant)
+        placeholders = list(variant.module.graph.find_nodes(op="placeholder"))
+        slots = [
+            torch.zeros(node.meta["val"].shape, dtype=node.meta["val"].dtype)
+            for node in placeholders[len(placeholders) - len(variant.reads) :]
+        ]
+        return lambda: engine(args, prologue if variant.key.exact else (), slots)
+
+    return {name: job(variant) for name, variant in variants.items()}
+
+
+def medians(jobs: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, float]:
+    """Seconds of each job, run in turn; each second round in the opposite order."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(runs + 1):
+        for name in list(jobs) if turn % 2 else list(jobs)[::-1]:
+            begun = time.perf_counter()
+            jobs[name]()
+            if turn:  # the first round warms up
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+def fit(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Seconds per operation and per byte: least squares of the relative errors."""
+    seconds = torch.tensor([row["seconds"] for row in rows], dtype=torch.float64)
+    sizes = torch.tensor([[row["flops"], row["bytes"]] for row in rows], dtype=torch.float64)
+    scaled = sizes / seconds[:, None]
+    solution = torch.linalg.lstsq(scaled, torch.ones(len(rows), 1, dtype=torch.float64)).solution
+    return float(solution[0]), float(solution[1])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    device = torch.device("cpu")
+    model = load_model("nano", None, torch.float32, device)
+    call = dict(example_inputs(model.config))
+    capture = capture_export(model.network, (), call)
+    analysis = analyse(capture)
+    variants = {name: specialise(analysis, key) for name, key in keys_of(analysis).items()}
+    flat = flat_args(capture, call)
+    prologue = EagerPrologue(exact_form(analysis).prologue)(flat)
+    seconds = medians(jobs_of(variants, flat, prologue), args.runs)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "nodes": len(variant.module.graph.nodes),
+            "flops": variant_flops(variant),
+            "bytes": count_bytes(variant.module.graph),
+            "seconds": seconds[name],
+        }
+        for name, variant in variants.items()
+    ]
+    per_flop, per_byte = fit(rows)
+    for row in rows:
+        row["predicted_s"] = per_flop * row["flops"] + per_byte * row["bytes"]
+        print(
+            f"{row['name']:28} {row['nodes']:5} nodes {row['flops'] / 1e9:7.2f} GFLOP "
+            f"{row['bytes'] / 1e6:8.1f} MB {row['seconds'] * 1e3:8.1f} ms "
+            f"{row['predicted_s'] / row['seconds'] - 1:+6.1%}"
+        )
+    found = {
+        "model": model.name,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": commit(),
+        "runs": args.runs,
+        "flop_per_s": 1 / per_flop,
+        "byte_per_s": 1 / per_byte,
+        "rows": rows,
+    }
+    print(f"fitted: {1e-9 / per_flop:.0f} GFLOP/s, {1e-9 / per_byte:.1f} GB/s")
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
