@@ -38,7 +38,7 @@ class Thresholds:
 THRESHOLDS: dict[str, Thresholds] = {
     "quality": Thresholds({"core": 0.009, "level": 0.006, "chain": 0.015, "block": 0.015}, 40),
     "balanced": Thresholds({"core": 0.029, "level": 0.004, "chain": 0.029, "block": 0.029}, 40),
-    "fast": Thresholds({"core": 0.029, "level": 0.012, "chain": 0.034, "block": 0.034}, 40),
+    "fast": Thresholds({"core": 0.0315, "level": 0.012, "chain": 0.034, "block": 0.034}, 40),
 }
 PRESETS = ("none", "exact", *THRESHOLDS)
 KINDS: tuple[RegionKind, ...] = ("core", "level", "chain", "block")  # the largest first
