@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 from turbo4d.compiler.capture import capture_export
-from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.flat_args import flat_args as flat_args
 from turbo4d.compiler.show import graph_text
 from turbo4d.compiler.verify import verify
 from turbo4d.passes import Pass, PassReport
@@ -28,16 +27,6 @@ class Rewritten:
     module: fx.GraphModule
     report: PassReport
     outputs: tuple[Tensor, ...]
-
-
-def flat_args(
-    capture: Capture, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-) -> list[Tensor]:
-    """The flat arguments of a canonical graph, for one call of the module it was captured from."""
-    leaves = pytree.tree_leaves((tuple(args), dict(kwargs or {})))
-    held = {"weight": capture.weights, "constant": capture.constants}
-    held["input"] = dict(zip(capture.input_paths, leaves, strict=True))
-    return [held[row.kind][row.target] for row in capture.table]
 
 
 def fork(module: fx.GraphModule) -> fx.GraphModule:

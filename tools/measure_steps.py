@@ -21,12 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.costs import variant_flops
 from turbo4d.compiler.exact import exact_form
-from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.flat_args import flat_args
 from turbo4d.compiler.lower.eager import EagerEngine, EagerPrologue
 from turbo4d.compiler.specialise import Variant, specialise
 from turbo4d.compiler.traffic import count_bytes
@@ -56,17 +55,6 @@ def keys_of(analysis: Analysis) -> dict[str, VariantKey]:
 
 def _key(names: Sequence[str], action: Action) -> VariantKey:
     return VariantKey(tuple((name, action) for name in sorted(names)), (), exact=True)
-
-
-def flat_args(capture: Capture, call: Mapping[str, Any]) -> list[Tensor]:
-    """The flat arguments of a canonical graph, for one call of the module it was captured from."""
-    leaves = pytree.tree_leaves(((), dict(call)))
-    held: dict[str, Mapping[str, Any]] = {
-        "weight": capture.weights,
-        "constant": capture.constants,
-        "input": dict(zip(capture.input_paths, leaves, strict=True)),
-    }
-    return [held[row.kind][row.target] for row in capture.table]
 
 
 def jobs_of(
@@ -120,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     capture = capture_export(model.network, (), call)
     analysis = analyse(capture)
     variants = {name: specialise(analysis, key) for name, key in keys_of(analysis).items()}
-    flat = flat_args(capture, call)
+    flat = flat_args(capture, (), call)
     prologue = EagerPrologue(exact_form(analysis).prologue)(flat)
     seconds = medians(jobs_of(variants, flat, prologue), args.runs)
     rows: list[dict[str, Any]] = [

@@ -42,8 +42,9 @@ def block(reports: Sequence[Mapping[str, Any]]) -> str:
     first = reports[0]
     baseline = first["gt_psnr_mask_baseline_db"]
     trivial = max(first["trivial_psnr_mask_db"].values())
+    runs = min(report["runs"] for report in reports)
     notes = (
-        f"\nMedians of {len(first['scenes'])} held-out scenes, {first['runs']} alternating runs of "
+        f"\nMedians of {len(first['scenes'])} held-out scenes, {runs} or more alternating runs of "
         f"each: `{first['model']}` ({first['weights']} weights, sha256 "
         f"`{first['weights_sha256'][:12]}`), {first['steps']} steps, {first['dtype']}, lowering "
         f"`{first['lowering']}` on both sides, from noise to latent, compile time excluded. "

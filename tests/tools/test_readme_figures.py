@@ -47,7 +47,7 @@ def test_a_row_holds_the_reports_figures():
         "| `balanced` | core, level, chain | **2.50x** | **40.0 dB** | 0.9877 | "
         "8 steps (euler): 30.1 dB | +0.25 dB |"
     )
-    assert "3 held-out scenes" in text
+    assert "3 held-out scenes, 3 or more alternating runs" in text
     assert "best predictor without a model 11.0 dB" in text
     assert "GPU: not measured." in text
 
