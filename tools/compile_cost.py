@@ -36,10 +36,10 @@ from turbo4d.compiler.specialise import specialise
 from turbo4d.models.example_inputs import example_inputs
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.policy import resolve
+from turbo4d.runtime.progress import Progress
 from turbo4d.runtime.variant_key import VariantKey
 from turbo4d.tools.environment import commit, device_name
 from turbo4d.tools.load_model import load_model
-from turbo4d.tools.progress import Progress
 from turbo4d.tools.timing import alternate
 
 PLAN = "balanced"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from turbo4d.runtime.progress import Progress
 from turbo4d.tools import options
 from turbo4d.tools.failures import CallError
 from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.outputs import output_file
 from turbo4d.tools.parser import Parser, choose
-from turbo4d.tools.progress import Progress
 
 SUMMARY = "Show a model's sites, regions and FLOPs, and the plan as a picture; needs no weights."
 EXAMPLE = "turbo4d explain --model sv4d --plan balanced --out sv4d.html"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from turbo4d.runtime.progress import Progress
 from turbo4d.tools import options
 from turbo4d.tools.failures import CallError
 from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.outputs import output_folder
 from turbo4d.tools.parser import Parser, whole_number
-from turbo4d.tools.progress import Progress
 
 SUMMARY = "Sample a 4D asset: all views of all frames."
 EXAMPLE = "turbo4d generate --scene 0 --plan balanced --compare --out out/scene0"

@@ -12,8 +12,8 @@ from turbo4d.compiler.compat import Form
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.segments import split
 from turbo4d.passes.base import returned
+from turbo4d.runtime.progress import Progress
 
-from .build_progress import BuildProgress
 from .segment_library import SegmentLibrary
 
 Strides = tuple[int, ...]
@@ -83,7 +83,7 @@ class Program:
         forms = dict(zip(self._names, self.inputs, strict=True))
         kept = {node.name for node in returned(graph)}
         steps: list[Step] = []
-        with BuildProgress() as progress:
+        with Progress() as progress:
             for number, segment in enumerate(segments):
                 progress.say(f"inductor: segment {number + 1} of {len(segments)} of {self.label!r}")
                 compiled = library.get(segment.graph, [forms[name] for name in segment.inputs])

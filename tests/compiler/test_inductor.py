@@ -22,10 +22,10 @@ from turbo4d.compiler.compat import Compiled, Form, inductor_lacks
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.lower import get_lowering, segment_library
-from turbo4d.compiler.lower.build_progress import BuildProgress
 from turbo4d.compiler.lower.eager import EagerEngine
 from turbo4d.compiler.lower.inductor import InductorEngine, InductorLowering
 from turbo4d.compiler.lower.segment_library import LIBRARY, SegmentLibrary
+from turbo4d.runtime.progress import Progress
 from turbo4d.runtime.variant_key import VariantKey
 
 from tests.compiler.test_segments import BYPASSED, COMPUTE, CORE, RECORD, REUSED, VARIANTS, variant
@@ -275,7 +275,7 @@ def test_it_is_chosen_by_name_and_shares_the_process_library() -> None:
 
 
 def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    with BuildProgress() as progress:
+    with Progress() as progress:
         progress.say("inductor: segment 1 of 1")
         assert progress._thread is None
     assert capsys.readouterr() == ("", "")
@@ -285,9 +285,9 @@ def test_a_long_build_is_shown_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr("turbo4d.compiler.lower.build_progress.QUIET_S", 0.0)
-    monkeypatch.setattr("turbo4d.compiler.lower.build_progress._TICK_S", 0.01)
-    with BuildProgress() as progress:
+    monkeypatch.setattr("turbo4d.runtime.progress.QUIET_S", 0.0)
+    monkeypatch.setattr("turbo4d.runtime.progress._TICK_S", 0.01)
+    with Progress() as progress:
         progress.say("inductor: segment 7 of 19 of 'compute'")
         threading.Event().wait(0.1)
     shown = capsys.readouterr().err
