@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from turbo4d.compiler.attentions import find_attentions
+from turbo4d.compiler.attentions import Unread, find_attentions, find_unread
 from turbo4d.compiler.axes import letters_of, map_axes
 from turbo4d.compiler.errors import NoSitesError
 from turbo4d.compiler.flops import count_flops
 from turbo4d.compiler.flow import Flow
 from turbo4d.compiler.geometry import resolve
 from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.pruning import find_pruning
 from turbo4d.compiler.regions import Region, find_regions
 from turbo4d.compiler.roles import Roles, find_roles
-from turbo4d.compiler.sites import SELF_KINDS, Site, classify, name_sites
+from turbo4d.compiler.sites import SELF_KINDS, Aside, Site, classify, name_aside, name_sites
 from turbo4d.runtime.geometry import Geometry
 
 
@@ -30,6 +31,8 @@ class Analysis:
         sites: in the order of the graph.
         regions: outermost first, then in the order of the graph.
         flops: of each node that multiplies, by node name.
+        unread: what is on the sample's path and may be an attention, and is no site.
+        aside: the attentions off that path, which refine the conditioning, and what each runs over.
     """
 
     capture: Capture
@@ -39,15 +42,22 @@ class Analysis:
     sites: tuple[Site, ...]
     regions: tuple[Region, ...]
     flops: Mapping[str, int]
+    unread: tuple[Unread, ...] = ()
+    aside: tuple[Aside, ...] = ()
 
 
-def analyse(capture: Capture, geometry: Mapping[str, int | str] | None = None) -> Analysis:
+def analyse(
+    capture: Capture,
+    geometry: Mapping[str, int | str] | None = None,
+    roles: Roles | None = None,
+) -> Analysis:
     """Find out everything that a plan, a pass or a reader needs to know of a capture.
 
     Args:
         capture: from either door.
         geometry: any of batch, views, frames, height, width, as sizes; and order, the letters of
             the image axis, "BFV" or "BVF". The rest is inferred.
+        roles: of the inputs, where they are known; None finds them.
 
     Raises:
         CaptureError: where the sample or the level cannot be told.
@@ -55,9 +65,10 @@ def analyse(capture: Capture, geometry: Mapping[str, int | str] | None = None) -
         GeometryError: where the sizes contradict the graph, or it leaves them open.
     """
     graph = capture.module.graph
-    roles = find_roles(capture)
+    roles = roles or find_roles(capture)
+    _refuse_complex(capture, roles)
     attentions = find_attentions(graph)
-    axes = map_axes(capture, roles, attentions)
+    axes = map_axes(capture, roles, attentions, geometry)
     layout = resolve(capture, roles, axes, geometry)
     flow = Flow(graph, roles.stream)
     on_stream = [a for a in attentions if a.node.name in flow.index]
@@ -74,8 +85,11 @@ def analyse(capture: Capture, geometry: Mapping[str, int | str] | None = None) -
         {flow.index[a.node.name]: a.node.name for a in on_stream},
         flops,
     )
-    sites = name_sites(on_stream, [kinds[flow.index[a.node.name]] for a in on_stream], regions)
+    found = [kinds[flow.index[a.node.name]] for a in on_stream]
+    sites = name_sites(on_stream, found, regions, axes)
     by_node = {site.node: site.name for site in sites}
+    by_attention = {a.node.name: kinds[flow.index[a.node.name]][0] for a in on_stream}
+    pruning = find_pruning(graph, regions, on_stream, by_attention, axes, flops)
     intervals = layout.intervals(axes.images)
     return Analysis(
         capture=capture,
@@ -86,8 +100,19 @@ def analyse(capture: Capture, geometry: Mapping[str, int | str] | None = None) -
         },
         sites=sites,
         regions=tuple(
-            replace(region, sites=tuple(by_node[node] for node in region.sites))
-            for region in regions
+            replace(region, sites=tuple(by_node[node] for node in region.sites), **how)
+            for region, how in zip(regions, pruning, strict=True)
         ),
         flops=flops,
+        unread=tuple(find_unread(graph, attentions, roles.stream)),
+        aside=tuple(name_aside(a, axes, layout) for a in attentions if a not in on_stream),
     )
+
+
+def _refuse_complex(capture: Capture, roles: Roles) -> None:
+    row = capture.table[roles.sample]
+    if row.dtype.is_complex:
+        raise CaptureError(
+            f"the sample {row.target!r} is of {str(row.dtype).removeprefix('torch.')}; wanted real "
+            "numbers. Hand it over as torch.view_as_real gives it, or set plan='none'."
+        )

@@ -14,6 +14,7 @@ from turbo4d.compiler.errors import GeometryError
 from turbo4d.compiler.factors import Axes, Axis, Root, pieces, whole
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.roles import Roles
+from turbo4d.compiler.token_grid import grid_by_positions, grid_of_tokens
 
 aten = torch.ops.aten
 _CONVOLUTIONS_3D = (aten.conv3d.default, aten.conv3d.padding)
@@ -28,8 +29,8 @@ class AxisMap:
         images: the root of the flat image axis.
         cuts: where the graph cuts it: each product of trailing sizes, without 1 and the whole.
         attended: the intervals of its index that some attention runs over.
-        frames: length of a frame axis of its own (a sample of rank 5), else None.
-        height: of the latent.
+        frames: length of a frame axis of its own, of a sample of rank 5 or of tokens, else None.
+        height: of the latent; of tokens that nothing tells more of, how many there are.
         width: of the latent.
     """
 
@@ -42,27 +43,59 @@ class AxisMap:
     width: int
 
 
-def map_axes(capture: Capture, roles: Roles, attentions: Sequence[Attention]) -> AxisMap:
+def map_axes(
+    capture: Capture,
+    roles: Roles,
+    attentions: Sequence[Attention],
+    given: Mapping[str, int | str] | None = None,
+) -> AxisMap:
     """Follow every axis of the inputs through the graph.
 
     Args:
         capture: of the graph.
         roles: of its inputs.
         attentions: of the graph.
+        given: sizes by name; of a sample of tokens they say what its tokens are made of.
 
     Raises:
         GeometryError: for a sample whose axes cannot be told apart.
     """
-    graph = capture.module.graph
-    nodes = list(graph.find_nodes(op="placeholder"))
-    of: dict[str, Axes] = {}
-    for index, node in enumerate(nodes):
-        row = capture.table[index]
-        if index != roles.sample:
-            of[node.name] = _outside(row.kind, row.target, row.shape)
+    nodes = list(capture.module.graph.find_nodes(op="placeholder"))
     sample = nodes[roles.sample]
     roots = _sample_roots(capture, sample, capture.table[roles.sample].target)
-    of[sample.name] = tuple(map(whole, roots))
+    start = tuple(map(whole, roots))
+    of = _follow(capture, roles, start)
+    if len(roots) == 3:
+        grid = grid_of_tokens({**capture.hints, **(given or {})}, roots[1])
+        grid = grid or grid_by_positions(capture.module.graph, of, roles.stream, roots[1])
+        if grid:
+            roots[1:2] = grid
+            of = _follow(
+                capture, roles, (start[0], tuple(whole(r)[0] for r in grid if r.size > 1), start[2])
+            )
+    everywhere = (axis for axes in of.values() for axis in axes)
+    cuts = {cut for interval in _intervals(everywhere, roots[0]) for cut in interval}
+    keys = (of[attention.key.name][attention.key_axis] for attention in attentions)
+    attended = frozenset(_intervals(keys, roots[0]))
+    sizes = {root.letter: root.size for root in roots}
+    return AxisMap(
+        of,
+        roots[0],
+        frozenset(cuts - {1, roots[0].size}),
+        attended,
+        sizes.get("F"),
+        sizes.get("H") or sizes["S"],
+        sizes.get("W", 1),
+    )
+
+
+def _follow(capture: Capture, roles: Roles, sample: Axes) -> dict[str, Axes]:
+    graph = capture.module.graph
+    of: dict[str, Axes] = {}
+    for index, node in enumerate(graph.find_nodes(op="placeholder")):
+        row = capture.table[index]
+        outside = index != roles.sample
+        of[node.name] = _outside(row.kind, row.target, row.shape) if outside else sample
 
     def known(operand: Any) -> Axes:
         return of[operand.name]
@@ -70,15 +103,7 @@ def map_axes(capture: Capture, roles: Roles, attentions: Sequence[Attention]) ->
     for node in graph.nodes:
         if node.op == "call_function":
             of[node.name] = carry(node, known, roles.stream)
-    everywhere = (axis for axes in of.values() for axis in axes)
-    cuts = {cut for interval in _intervals(everywhere, roots[0]) for cut in interval}
-    keys = (of[attention.key.name][attention.key_axis] for attention in attentions)
-    attended = frozenset(_intervals(keys, roots[0]))
-    frames = next((root.size for root in roots if root.letter == "F"), None)
-    shape = shape_of(sample)
-    return AxisMap(
-        of, roots[0], frozenset(cuts - {1, shape[0]}), attended, frames, shape[-2], shape[-1]
-    )
+    return of
 
 
 def _intervals(axes: Iterable[Axis], root: Root) -> Iterator[tuple[int, int]]:
@@ -119,14 +144,21 @@ def _channels_first(capture: Capture, sample: fx.Node) -> bool:
     given, made = shape_of(sample), shape_of(outputs[0])
     if len(made) == 5 and (given[1] != made[1]) != (given[2] != made[2]):
         return given[1] != made[1]
-    if any(user.target in _CONVOLUTIONS_3D for user in sample.users):
-        return True
-    # A 2D network takes the channels of one image: the axis that a reshape leaves beside H and W.
-    for user in sample.users:
-        if user.target is aten.reshape.default and len(shape_of(user)) == 4:
-            return shape_of(user)[1] != given[2]
-        if user.target is aten.permute.default:
-            return [int(axis) for axis in user.args[1]][:3] != [0, 1, 2]  # type: ignore[union-attr]
+    # What is joined to the sample or scales it lies as the sample does.
+    waiting = [sample]
+    for value in waiting:
+        if any(user.target in _CONVOLUTIONS_3D for user in value.users):
+            return True
+        # A 2D network takes the channels of one image, which a reshape leaves beside H and W.
+        for user in value.users:
+            if user.target is aten.reshape.default and len(shape_of(user)) == 4:
+                return shape_of(user)[1] != shape_of(value)[2]
+            if user.target is aten.permute.default:
+                return [int(axis) for axis in user.args[1]][:3] != [0, 1, 2]  # type: ignore[union-attr]
+        alike = (user for user in value.users if user.op == "call_function")
+        waiting += [
+            user for user in alike if shape_of(user)[-2:] == given[-2:] and user not in waiting
+        ]
     raise GeometryError(
         f"the sample has shape {given}: which of axes 1 and 2 are the frames is not told by the "
         "graph. Pass the sample as (images, channels, height, width)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -12,6 +13,9 @@ from turbo4d.compiler.factors import Axes, Axis, Root, length, regrouped, whole
 aten = torch.ops.aten
 Known = Callable[[Any], Axes]
 Rule = Callable[[fx.Node, Known], Axes]
+_GRIDS = (aten.meshgrid.default, aten.meshgrid.indexing)
+# The letter of a count from zero.
+POSITION = "p"
 
 
 def shape_of(node: Any) -> tuple[int, ...]:
@@ -211,6 +215,40 @@ def _einsum(node: fx.Node, known: Known) -> Axes:
     return tuple(named[letter] for letter in result)
 
 
+def _count(node: fx.Node, known: Known) -> Axes:
+    return (fresh(POSITION, shape_of(node)[0], str(node.target)),)
+
+
+def _paired(node: fx.Node, known: Known) -> Axes:
+    return known(node.args[0])[:-1]
+
+
+def _unpaired(node: fx.Node, known: Known) -> Axes:
+    return (*known(node.args[0]), fresh("C", 2, str(node.target)))
+
+
+def _stack(node: fx.Node, known: Known) -> Axes:
+    parts: Any = node.args[0]
+    rank = len(shape_of(node))
+    index = (_int(node.args[1]) if len(node.args) > 1 else 0) % rank
+    axes = [
+        max(alike, key=_sure) for alike in zip(*(known(part) for part in parts), strict=True)
+    ]
+    # As a concatenation of axes of length 1, it runs over nothing.
+    axes.insert(index, whole(Root("", len(parts), union=((),) * len(parts))))
+    return tuple(axes)
+
+
+def _getitem(node: fx.Node, known: Known) -> Axes:
+    """One table of a meshgrid; its own count lies along its own axis."""
+    many: Any = node.args[0]
+    if many.target not in _GRIDS:
+        return unknown(node)
+    axes = [known(source)[0] if known(source) else () for source in many.args[0]]
+    swapped = many.kwargs.get("indexing") == "xy"
+    return tuple(axes[1::-1] + axes[2:] if swapped else axes)
+
+
 def _shuffle(node: fx.Node, known: Known) -> Axes:
     axes, shape = known(node.args[0]), shape_of(node)
     space = (resized(axis, side) for axis, side in zip(axes[-2:], shape[-2:], strict=True))
@@ -273,6 +311,11 @@ _RULES: dict[Any, Rule] = {
                                "linalg_vector_norm"), _reduce),
     **dict.fromkeys(_operators("squeeze.dim", "squeeze", "squeeze.dims"), _squeeze),
     **dict.fromkeys(_operators("pixel_shuffle", "pixel_unshuffle"), _shuffle),
+    **dict.fromkeys(_operators("arange", "arange.start", "arange.start_step"), _count),
+    **dict.fromkeys(_operators("stack"), _stack),
+    operator.getitem: _getitem,
+    **dict.fromkeys(_operators("view_as_complex"), _paired),
+    **dict.fromkeys(_operators("view_as_real"), _unpaired),
     aten.reshape.default: _reshape,
     aten.permute.default: _permute,
     aten.unsqueeze.default: _unsqueeze,

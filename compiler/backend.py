@@ -12,21 +12,26 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.engine import Engine
 from turbo4d.runtime.errors import OptionError, Turbo4DError
+from turbo4d.runtime.log import say
+from turbo4d.runtime.passed_on import PassedOn
 from turbo4d.runtime.runner import Runner
 from turbo4d.runtime.signature import Signature
 from turbo4d.runtime.variant_key import VariantKey
 
 from .analysis import Analysis, analyse
-from .capture import capture_compiled
-from .compat import through_dynamo
+from .capture import capture_compiled, refuse_mode, weight_positions
+from .compat import compiling_module, through_dynamo
 from .errors import CaptureError, GeometryError, LowerError, NoSitesError
 from .exact import exact_form
 from .invariant import declare
 from .lower import Lowering, get_lowering
 from .lower.eager import EagerPrologue, picker
 from .options import Options
+from .pieces import Piece, analyse_piece, current_piece
+from .shared_engines import SharedEngines
 from .specialise import Variant, specialise, specialise_capture
 
 if TYPE_CHECKING:
@@ -42,7 +47,7 @@ def turbo4d(
     options: Mapping[str, Any] | None = None,
     mode: str | None = None,
     **more: Any,
-) -> CompiledDenoiser:
+) -> CompiledDenoiser | PassedOn:
     """The backend: `torch.compile(unet, backend="turbo4d", options={"plan": "balanced"})`.
 
     Args:
@@ -72,9 +77,11 @@ def turbo4d(
 
 def compile_denoiser(
     gm: fx.GraphModule, example_inputs: Sequence[Any], options: Options
-) -> CompiledDenoiser:
+) -> CompiledDenoiser | PassedOn:
     """As `turbo4d`, with options that are already checked."""
     lowering = get_lowering(options.lowering)
+    if (piece := current_piece()) is not None:
+        return _compile_piece(gm, example_inputs, options, lowering, piece)
     capture = capture_compiled(gm, example_inputs)
     try:
         analysis = analyse(capture, options.geometry)
@@ -86,20 +93,62 @@ def compile_denoiser(
             error.add_note("Compile the denoiser alone, with fullgraph=True, or set plan='none'.")
         raise
     analysis = replace(analysis, roles=declare(analysis.roles, capture, options.invariant))
+    return CompiledDenoiser(capture, _runner(analysis, options, lowering), analysis)
+
+
+def _compile_piece(
+    gm: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    options: Options,
+    lowering: Lowering,
+    piece: Piece,
+) -> CompiledDenoiser | PassedOn:
+    """One graph of a forward that Dynamo broke: with the plan, or as it is where it has no part."""
+    refuse_mode(compiling_module())
+    try:
+        capture = capture_compiled(gm, example_inputs)
+        analysis = analyse_piece(capture, piece, options.geometry, options.regions)
+    except (CaptureError, GeometryError) as error:
+        if piece.first and options.geometry and isinstance(error, GeometryError):
+            raise
+        said = f"piece {piece.name!r} of the forward"
+        if options.strict:
+            raise CaptureError(f"{said} has no part in the plan: {error}") from error
+        reason = f"{said} runs as it is: {error}"
+        say(1, reason)
+        return PassedOn(gm.forward, weight_positions(gm), reason)
+    known = {row.target for row in capture.inputs} if piece.first else set[str]()
+    invariant = {name: of for name, of in (options.invariant or {}).items() if name in known}
+    analysis = replace(analysis, roles=declare(analysis.roles, capture, invariant))
+    kinds = {region.kind for region in analysis.regions}
+    use = options.regions and [kind for kind in options.regions if kind in kinds]
+    made = replace(options, regions=use)
+    runner = _runner(analysis, made, lowering, piece.name)
+    return CompiledDenoiser(capture, runner, analysis)
+
+
+def _runner(analysis: Analysis, options: Options, lowering: Lowering, piece: str = "") -> Runner:
     merge = options.merge_projections
-    runner = Runner(
-        signature_of(analysis),
-        partial(build_engine, analysis, lowering, merge_projections=merge),
+    engines: Callable[[VariantKey], Engine]
+    if options.conditional:
+        one = partial(lower, lowering=lowering)
+        engines = SharedEngines(analysis, one, merge_projections=merge)
+    else:
+        engines = partial(build_engine, analysis, lowering, merge_projections=merge)
+    return Runner(
+        replace(signature_of(analysis), piece=piece),
+        engines,
         plan=options.plan,
         levels=options.levels,
         level_unit=options.level_unit,
         use=None if options.regions is None else tuple(options.regions),
         strict=options.strict,
+        nonfinite=options.nonfinite,
         max_cache_bytes=options.max_cache_bytes,
         prologue=partial(build_prologue, analysis, merge_projections=merge),
+        adaptive=bounds_of(options.adaptive),
         made_with=options,
     )
-    return CompiledDenoiser(capture, runner, analysis)
 
 
 def signature_of(analysis: Analysis) -> Signature:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from turbo4d.compiler.chains import Segment
-from turbo4d.compiler.flow import Flow
+from turbo4d.compiler.flow import Flow, Segment
 from turbo4d.compiler.ports import SHAPES, agree, carried, summed
 
 

@@ -20,6 +20,10 @@ from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.sources import Source, read_sources
 from turbo4d.compiler.spelling import SPELLED
+from turbo4d.compiler.static_shapes import made_static
+
+
+_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
 def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Capture:
@@ -33,10 +37,12 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
         The capture; `order` gives the position of each row among the flat arguments.
 
     Raises:
-        CaptureError: for dynamic shapes, a forward that writes to its inputs, or training mode.
+        CaptureError: for a number that is no tensor and no size, a forward that writes to its
+            inputs, or training mode.
     """
-    _refuse_autocast()
     module = compat.compiling_module()
+    refuse_mode(module)
+    gm, example_inputs, kept = made_static(gm, example_inputs)
     sources = _sources(gm, module)
     for source, value in zip(sources, example_inputs, strict=True):
         if not isinstance(value, Tensor):
@@ -44,8 +50,6 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
                 f"input {source.target!r} is a {type(value).__name__} that may change from call to "
                 "call; wanted tensors of fixed shape. Call torch.compile with dynamic=False."
             )
-    if module is not None and module.training:
-        raise CaptureError(_training(module))
     traced = compat.trace(gm, example_inputs)
     if traced.mutated:
         raise CaptureError(_mutating([sources[index].target for index in traced.mutated]))
@@ -55,8 +59,9 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
     for row, position in zip(graph.table, graph.positions, strict=True):
         if row.kind == "constant" and position >= 0:
             constants[row.target] = example_inputs[position]
+    order = tuple(kept[at] if at >= 0 else at for at in graph.positions)
     return Capture(
-        graph.module, graph.table, constants, "compile", order=graph.positions, hints=_hints(module)
+        graph.module, graph.table, constants, "compile", order=order, hints=_hints(module)
     )
 
 
@@ -77,9 +82,7 @@ def capture_export(
         CaptureError: for what torch.export refuses, a forward that writes to its inputs, or
             training mode.
     """
-    _refuse_autocast()
-    if module.training:
-        raise CaptureError(_training(module))
+    refuse_mode(module)
     # Arguments that are one tensor would become one input, for good.
     call, named = compat.without_aliases((tuple(args), dict(kwargs or {})))
     program = _export(module, call, named)
@@ -211,13 +214,30 @@ def _hints(module: nn.Module | None) -> dict[str, int | str]:
     return dict(said) if said else {}
 
 
-def _refuse_autocast() -> None:
+def weight_positions(gm: fx.GraphModule) -> list[int]:
+    """Which of the flat arguments of Dynamo's graph are weights.
+
+    Raises:
+        CaptureError: where a placeholder does not say where it comes from.
+    """
+    sources = _sources(gm, None)
+    return [index for index, source in enumerate(sources) if source.kind == "weight"]
+
+
+def refuse_mode(module: nn.Module | None) -> None:
+    """Refuses a call that is made in a mode no step can be captured in.
+
+    Raises:
+        CaptureError: under autocast, or for a module in training mode.
+    """
     for device in ("cpu", "cuda"):
         if torch.is_autocast_enabled(device):
             raise CaptureError(
                 f"autocast is on for {device!r}; its casts would be implicit in the graph. Convert "
                 "the model with model.to(dtype) and leave autocast out."
             )
+    if module is not None and module.training:
+        raise CaptureError(_training(module))
 
 
 def _training(module: nn.Module) -> str:
@@ -225,6 +245,11 @@ def _training(module: nn.Module) -> str:
 
 
 def _mutating(names: Sequence[str]) -> str:
+    if norms := sorted({name.rpartition(".")[0] for name in names if name.endswith(_STATISTICS)}):
+        return (
+            f"the forward writes the running statistics of {', '.join(map(repr, norms))}, which is "
+            "in training mode; call model.eval() before compiling."
+        )
     listed = ", ".join(repr(name) for name in sorted(names))
     return (
         f"the forward writes to {listed}; a step must be a pure function of its inputs. Copy the "

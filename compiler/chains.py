@@ -11,37 +11,20 @@ nothing else holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import fx
 from turbo4d.compiler.axis_rules import shape_of
-from turbo4d.compiler.flow import Flow
+from turbo4d.compiler.flow import Flow, Segment
+from turbo4d.compiler.ports import SCALINGS, SUMS, agree, passed_on, summed
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+_CAST = aten._to_copy.default
 _SHAPES = (aten.reshape.default, aten.permute.default, aten.unsqueeze.default)
-
-
-@dataclass(frozen=True, order=True)
-class Segment:
-    """A single-entry, single-exit piece of the stream, by positions in its flow.
-
-    Args:
-        entry: the value it starts from.
-        exit: the value it ends with.
-        value: the residual, where `exit = entry + value`; else `exit`.
-    """
-
-    entry: int
-    exit: int
-    value: int
-
-    @property
-    def residual(self) -> bool:
-        """Whether the segment adds something to its entry."""
-        return self.value != self.exit
+# What may stand between two residuals on the stream itself.
+_ON_THE_WAY = (*_SHAPES, *SCALINGS, aten.layer_norm.default, aten.rms_norm.default)
 
 
 def find_chains(
@@ -80,16 +63,49 @@ def find_chains(
 def _residuals(flow: Flow) -> list[Segment]:
     found: list[Segment] = []
     for exit, node in enumerate(flow.nodes):
-        if node.target is not aten.add.Tensor or node.kwargs.get("alpha", 1) != 1:
-            continue
-        operands = [operand for operand in node.args if isinstance(operand, fx.Node)]
-        if len(operands) < 2 or any(shape_of(o) != shape_of(node) for o in operands):
-            continue
-        sides = [flow.index.get(operand.name, -1) for operand in operands]
-        for entry, value in (sides, sides[::-1]):
-            if 0 <= entry < value and flow.is_segment(entry, exit):
-                found.append(Segment(entry, exit, value))
+        summands, sums = _summands(flow, node)
+        for entry in summands:
+            if not agree(flow.nodes[entry], node) or not flow.is_segment(entry, exit):
+                continue
+            # What is added must be made of the entry: positions are not.
+            if not sums.issuperset(flow.between(entry, exit)):
+                found.append(_added(flow, entry, exit))
     return found
+
+
+def _summands(flow: Flow, sum: fx.Node) -> tuple[list[int], set[int]]:
+    """What a sum is made of, what only it reads looked through: sums, scaled and cast values.
+
+    So attention and feed-forward that work side by side are one residual, and a blend is one too.
+
+    Returns:
+        All of them, and those looked through with the sum itself.
+    """
+    found: list[int] = []
+    waiting, sums = [sum] if _is_sum(sum) else [], {flow.index[sum.name]}
+    while waiting:
+        for operand in passed_on(flow, waiting.pop()):
+            if operand.name not in flow.index:
+                continue
+            found.append(flow.index[operand.name])
+            if len(operand.users) == 1 and operand.target in (*SUMS, *SCALINGS, _CAST):
+                waiting.append(operand)
+                sums.add(found[-1])
+    return found, sums
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """Whether a node is a sum, or the cast of one that nothing else reads."""
+    if node.target is _CAST:
+        [operand] = node.all_input_nodes
+        return operand.target in SUMS and len(operand.users) == 1
+    return node.target in SUMS
+
+
+def _added(flow: Flow, entry: int, exit: int) -> Segment:
+    segment = summed(flow, entry, exit)
+    alike = shape_of(flow.nodes[segment.value]) == shape_of(flow.nodes[exit])
+    return segment if alike else Segment(entry, exit, exit)
 
 
 def _has_convolution(flow: Flow, segment: Segment) -> bool:
@@ -158,11 +174,18 @@ def _single(
 
 
 def _with_feed_forwards(flow: Flow, segment: Segment, following: dict[int, Segment]) -> Segment:
-    """The segment with the residual segments without attention that follow it at once."""
-    end = segment.exit
-    while (after := following.get(_past_shapes(flow, end))) is not None:
+    """The segment with the residual segments without attention that follow it at once.
+
+    Where each sum is normed or scaled before the next, so is the last before the segment ends.
+    """
+    end, between = segment.exit, set[object]()
+    while (after := following.get(_onward(flow, end, _ON_THE_WAY)[-1])) is not None:
+        between |= {flow.nodes[at].target for at in _onward(flow, end, _ON_THE_WAY)[1:]}
         end = after.exit
-    return segment if end == segment.exit else Segment(_shaped_as(flow, segment, end), end, end)
+    if end == segment.exit:
+        return segment
+    end = _onward(flow, end, between - {*_SHAPES, *SCALINGS})[-1]
+    return Segment(_shaped_as(flow, segment, end), end, end)
 
 
 def _shaped_as(flow: Flow, segment: Segment, end: int) -> int:
@@ -174,11 +197,12 @@ def _shaped_as(flow: Flow, segment: Segment, end: int) -> int:
     return entry if alike else segment.entry
 
 
-def _past_shapes(flow: Flow, position: int) -> int:
-    node = flow.nodes[position]
-    while len(node.users) == 1:
-        [user] = node.users
-        if user.target not in _SHAPES:
+def _onward(flow: Flow, position: int, through: Collection[object]) -> list[int]:
+    """The values from one on, as long as each is read by one of some operators alone."""
+    found = [position]
+    while len(flow.nodes[found[-1]].users) == 1:
+        [user] = flow.nodes[found[-1]].users
+        if user.target not in through or flow.before(user) != found[-1:]:
             break
-        node = user
-    return flow.index[node.name]
+        found.append(flow.index[user.name])
+    return found

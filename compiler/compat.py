@@ -6,6 +6,8 @@ Written against torch 2.13; the shapes of 2.11 and 2.12 are handled where they d
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +60,25 @@ def trace(module: fx.GraphModule, inputs: Sequence[Any]) -> Traced:
 def is_fake(value: object) -> bool:
     """Whether a tensor has a shape and a dtype but no data."""
     return isinstance(value, FakeTensor)
+
+
+def fixed(value: Any) -> Any:
+    """A tensor without data whose sizes are numbers, where they were symbols that stand for some.
+
+    Relies on a symbol's `int()`, which settles what it stands for and makes Dynamo guard it.
+    """
+    if not isinstance(value, FakeTensor):
+        return value
+    shape, strides = list(value.shape), list(value.stride())
+    if all(type(size) is int for size in (*shape, *strides)):
+        return value
+    with value.fake_mode:
+        return torch.empty_strided(
+            [int(size) for size in shape],
+            [int(stride) for stride in strides],
+            dtype=value.dtype,
+            device=value.device,
+        )
 
 
 def fake_mode() -> FakeTensorMode:
@@ -154,6 +175,59 @@ def compiling_module() -> torch.nn.Module | None:
     first = tuple(held.get("args") or ())[:1]
     modules = [value for value in (*held.values(), *first) if isinstance(value, torch.nn.Module)]
     return modules[0] if len(modules) == 1 else None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame whose graph Dynamo hands to a backend.
+
+    Args:
+        name: of its function, as the user wrote it.
+        line: at which the graph begins, where that is not the function's first; else None.
+        inner: whether a frame of the same compiled call stands around it.
+        broken: whether the graph ends where Dynamo could not go on.
+    """
+
+    name: str
+    line: int | None
+    inner: bool
+    broken: bool
+
+
+def compiling_frame() -> Frame | None:
+    """Inside a torch.compile backend, the frame being compiled; None elsewhere.
+
+    Relies on the names of resumed functions, `torch_dynamo_resume_in_<function>_at_<line>`; on
+    `compile_subgraph_reason.graph_break`; and on `compile_wrapper` being the frame that calls what
+    is compiled, with nothing but `torch/nn/modules/module.py` between where that is the outermost.
+    """
+    try:
+        translator: Any = InstructionTranslator.current_tx()
+    except AttributeError:
+        return None
+    name = str(translator.f_code.co_name)
+    resumed = re.fullmatch(r"torch_dynamo_resume_in_(.*)_at_(\d+)", name)
+    reason = getattr(translator.output, "compile_subgraph_reason", None)
+    return Frame(
+        name=resumed[1] if resumed else name,
+        line=int(resumed[2]) if resumed else None,
+        inner=_stands_within(inspect.currentframe()),
+        broken=bool(reason is not None and reason.graph_break),
+    )
+
+
+def _stands_within(frame: FrameType | None) -> bool:
+    between: bool | None = None  # None below Dynamo's own frames
+    while frame is not None:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if file.endswith("_dynamo/convert_frame.py"):
+            between = False
+        elif name == "compile_wrapper" and file.endswith("_dynamo/eval_frame.py"):
+            return bool(between)
+        elif between is not None and not file.endswith("torch/nn/modules/module.py"):
+            between = True
+        frame = frame.f_back
+    return False
 
 
 def through_dynamo(error: Exception, frame: FrameType | None) -> Exception:

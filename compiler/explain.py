@@ -51,6 +51,12 @@ class Explanation:
         return self.analysis.sites
 
     @property
+    def unclassified(self) -> dict[str, str]:
+        """Why, by name of the site or of the node that may be an attention."""
+        sites = {site.name: site.note for site in self.sites if site.kind == "unclassified"}
+        return {**sites, **{one.node.name: one.reason for one in self.analysis.unread}}
+
+    @property
     def regions(self) -> tuple[Region, ...]:
         """Every region that a plan may name."""
         return self.analysis.regions
@@ -93,13 +99,17 @@ class Explanation:
                 "variants": len(self.check.variants),
                 "flops_by_step": list(cost.by_step),
                 "cache_peak_bytes": self.check.peak_bytes,
+                "slots": [
+                    {"region": region.name, "values": depth, "bytes": depth * region.slot_bytes}
+                    for region in self.regions
+                    if (depth := self.check.depth.get(region.name))
+                ],
                 "left_out": list(self.left_out),
             },
             "unclassified": [
-                {"name": site.name, "reason": site.note}
-                for site in self.sites
-                if site.kind == "unclassified"
+                {"name": name, "reason": reason} for name, reason in self.unclassified.items()
             ],
+            "aside": [{"name": one.node, "over": one.over} for one in self.analysis.aside],
             "prologue": {
                 "flops": cost.prologue_flops,
                 "bytes": cost.prologue_bytes,

@@ -28,8 +28,9 @@ def text_of(info: Explanation) -> str:
         f"its slot\n{table(region_rows(info))}",
         _exact(info),
         _plan(info),
+        _orders(info),
         f"operations of a step, as a share of a call that computes all\n{table(step_rows(info))}",
-        *(f"unclassified: {s.name}: {s.note}" for s in info.sites if s.kind == "unclassified"),
+        *(f"unclassified: {name}: {reason}" for name, reason in info.unclassified.items()),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -114,7 +115,9 @@ def _sites(info: Explanation) -> str:
     folded = len(folded_sites(info.analysis)) if info.plan.exact else 0
     kinds = counted(site.kind for site in info.sites)
     rows = table(site_rows(info))
-    return f"sites, one an attention: {kinds}; {folded} with one key fold exactly\n{rows}"
+    aside = [f"{one.node} over {one.over}" for one in info.analysis.aside]
+    off = f"\noff the sample's path, so no sites: {', '.join(aside)}" if aside else ""
+    return f"sites, one an attention: {kinds}; {folded} with one key fold exactly\n{rows}{off}"
 
 
 def _exact(info: Explanation) -> str:
@@ -125,6 +128,33 @@ def _exact(info: Explanation) -> str:
         f"exact passes: what no step changes is computed once per run and stream, and held: "
         f"{cost.prologue_values} values of {bytes_text(cost.prologue_bytes)}\n{dead_text(info)}"
     )
+
+
+def order_rows(info: Explanation) -> list[Row]:
+    """Regions that are extrapolated: values of a slot, its bytes, orders and steps, names."""
+    sizes = {region.name: region.slot_bytes for region in info.regions}
+    rows: dict[Row, list[str]] = {}
+    for name, depth in sorted(info.check.depth.items()):
+        if depth == 1:
+            continue
+        at: dict[tuple[str, int], list[int]] = {}
+        for stream, steps in info.check.orders.items():
+            for step, orders in enumerate(steps):
+                if name in orders:
+                    at.setdefault((stream, orders[name]), []).append(step)
+        told = "; ".join(
+            f"reuse({order}) at {_ranges(of)}"
+            + (f" of {stream}" if len(info.check.orders) > 1 else "")
+            for (stream, order), of in at.items()
+        )
+        row = (f"{depth} values", bytes_text(depth * sizes[name]), told)
+        rows.setdefault(row, []).append(name)
+    return [(str(len(names)), *row, _starred(names)) for row, names in rows.items()]
+
+
+def _orders(info: Explanation) -> str:
+    rows = order_rows(info)
+    return f"slots that are extrapolated, and what they hold\n{table(rows)}" if rows else ""
 
 
 def _plan(info: Explanation) -> str:

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 from turbo4d.compiler.dominators import Dominators
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """A single-entry, single-exit piece of the stream, by positions in its flow.
+
+    Args:
+        entry: the value it starts from.
+        exit: the value it ends with.
+        value: the residual, where `exit = entry + value`; else `exit`.
+    """
+
+    entry: int
+    exit: int
+    value: int
+
+    @property
+    def residual(self) -> bool:
+        """Whether the segment adds something to its entry."""
+        return self.value != self.exit
 
 
 class Flow:
@@ -29,11 +50,13 @@ class Flow:
         before = [self.before(node) for node in self.nodes]
         count = len(self.nodes)
         self._forward = Dominators([*before, ends])
+        self._after: list[set[int]] = [set() for _ in range(count)]
         after: list[list[int]] = [[] for _ in range(count + 1)]
         # Vertex count - v stands for node v, so that the virtual end is the root.
         for vertex, sources in enumerate([*before, ends]):
             for source in sources:
                 after[count - source].append(count - vertex)
+                self._after[source].add(vertex)
         self._backward = Dominators(after)
 
     def before(self, node: fx.Node) -> list[int]:
@@ -41,13 +64,17 @@ class Flow:
         return [self.index[o.name] for o in node.all_input_nodes if o.name in self.index]
 
     def is_segment(self, entry: int, exit: int) -> bool:
-        """Whether all that enters between the two comes through `entry` and leaves by `exit`."""
+        """Whether all that enters between the two comes through `entry` and leaves by `exit`.
+
+        The entry itself may be read elsewhere: a skip may begin where a block does.
+        """
         end = len(self.nodes)
-        return (
-            entry < exit
-            and self._forward.dominates(entry, exit)
-            and self._backward.dominates(end - exit, end - entry)
-        )
+        if entry >= exit or not self._forward.dominates(entry, exit):
+            return False
+        if self._backward.dominates(end - exit, end - entry):
+            return True
+        members = {*self.between(entry, exit)}
+        return all(self._after[at] <= members for at in members - {exit})
 
     def cuts(self) -> list[int]:
         """The values that everything passes through, from the sample to the result."""

@@ -23,17 +23,19 @@ def declare(roles: Roles, capture: Capture, invariant: Declared | None) -> Roles
     Args:
         roles: as found.
         capture: of the model.
-        invariant: for an input, False where it changes at every step; or the ranges of channels
+        invariant: for an input, False where it changes at every step; True where it does not,
+            though the graph could not tell it from a sample or a level; or the ranges of channels
             that do not ("4:8", or several: "0:2,4:8"), whereas all others do. Channels are the
             second axis of an input.
 
     Raises:
         OptionError: a name that is no input; a range that is malformed, outside the channels,
-            empty or overlapping; nothing left that changes; False for what changes anyway.
+            empty or overlapping; nothing left that changes; False for what changes anyway, True for
+            what does not or must.
     """
     targets = {row.target: index for index, row in enumerate(capture.table) if row.kind == "input"}
     channels = dict(roles.channels)
-    varying: set[int] = set()
+    conditioning = {*roles.conditioning}
     for name, given in (invariant or {}).items():
         if name not in targets:
             close = difflib.get_close_matches(name, targets, n=1)
@@ -43,20 +45,28 @@ def declare(roles: Roles, capture: Capture, invariant: Declared | None) -> Roles
                 f"option 'invariant' names {name!r}; the model's inputs are {known}.{meant}"
             )
         index = targets[name]
-        varying.add(index)
-        if given is False:
-            if index not in roles.conditioning:
-                what = "sample" if index == roles.sample else "noise level"
-                raise OptionError(
-                    f"option 'invariant' has False for {name!r}, the {what}, which changes at "
-                    "every step without that; leave it out."
-                )
-        else:
-            shape = capture.table[index].shape
-            count = shape[CHANNELS] if len(shape) > CHANNELS else 0
-            channels[index] = read_channels(name, given, count)
-    left = tuple(index for index in roles.conditioning if index not in varying)
-    return replace(roles, conditioning=left, channels=channels)
+        if isinstance(given, bool):
+            _check_flag(roles, index, name, given)
+            (conditioning.add if given else conditioning.remove)(index)
+            continue
+        conditioning.discard(index)
+        shape = capture.table[index].shape
+        count = shape[CHANNELS] if len(shape) > CHANNELS else 0
+        channels[index] = read_channels(name, given, count)
+    return replace(roles, conditioning=tuple(sorted(conditioning)), channels=channels)
+
+
+def _check_flag(roles: Roles, index: int, name: str, given: bool) -> None:
+    if given == (index in roles.conditioning):
+        now = "is taken to stay the same" if given else "changes at every step without that"
+    elif given and index in (roles.sample, roles.level):
+        now = "changes at every step"
+    else:
+        return
+    what = {roles.sample: ", the sample", roles.level: ", the noise level"}.get(index, "")
+    raise OptionError(
+        f"option 'invariant' has {given} for {name!r}{what}, which {now}; leave it out."
+    )
 
 
 def read_channels(name: str, given: object, count: int) -> tuple[tuple[int, int], ...]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.errors import OptionError
+from turbo4d.runtime.finite_watch import Nonfinite, check_nonfinite
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_source import read_plan
-
-_NOT_BUILT = {"adaptive": False}
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,15 @@ class Options:
         level_unit: "sigma", "c_noise" or "timestep"; inferred from the levels where absent.
         regions: kinds of region that a preset may use; core, levels and chains where absent.
         invariant: for an input, the channels that stay the same during a run, such as "4:8", or
-            False where it changes at every step; see `invariant.declare`.
-        adaptive: not built yet.
+            whether the whole of it does, True or False; see `invariant.declare`.
+        adaptive: True for runs that leave the plan where what they measure says so, or any of
+            min_refresh, ceiling, hysteresis; see `runtime.adaptive.Bounds`.
+        conditional: whether all variants are one engine that flags tell what to skip, instead of an
+            engine for each; see `conditional.py`.
         merge_projections: whether products of one value with several weights become one; see
             passes/merge_shared_projections.py for what that costs and gains.
+        nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew,
+            with an event, "raise" raises an error, "ignore" does not look.
         strict: whether what would be a reported event is an error.
         max_cache_bytes: what all slots together may hold.
     """
@@ -41,8 +46,10 @@ class Options:
     level_unit: Any = None
     regions: Sequence[str] | None = None
     invariant: Mapping[str, str | bool] | None = None
-    adaptive: bool = False
+    adaptive: bool | Mapping[str, Any] = False
+    conditional: bool = False
     merge_projections: bool = False
+    nonfinite: Nonfinite = "refresh"
     strict: bool = False
     max_cache_bytes: int | None = None
 
@@ -63,11 +70,11 @@ class Options:
                 raise OptionError(
                     f"option {name!r} is unknown; choose {', '.join(map(repr, names))}.{meant}"
                 )
-            if name in _NOT_BUILT and value != _NOT_BUILT[name]:
-                raise OptionError(f"option {name!r} is not built yet; leave it out.")
             kinds, wanted = _KINDS[name]
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise OptionError(f"option {name!r} is {value!r}; wanted {wanted}.")
+        bounds_of(given.get("adaptive", False))
+        check_nonfinite(given.get("nonfinite", Options.nonfinite))
         return replace(Options(**given), plan=read_plan(given.get("plan", Options.plan)))
 
 
@@ -79,9 +86,11 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "levels": ((Sequence, _NONE), "a sequence of falling noise levels"),
     "level_unit": ((str, _NONE), "'sigma', 'c_noise' or 'timestep'"),
     "regions": ((list, tuple, _NONE), "a sequence of region kinds"),
-    "invariant": ((Mapping, _NONE), "a mapping of input to channels, or to False"),
-    "adaptive": ((bool,), "True or False"),
+    "invariant": ((Mapping, _NONE), "a mapping of input to channels, True or False"),
+    "adaptive": ((bool, Mapping), "True, False, or bounds by name"),
+    "conditional": ((bool,), "True or False"),
     "merge_projections": ((bool,), "True or False"),
+    "nonfinite": ((str,), "'ignore', 'raise' or 'refresh'"),
     "strict": ((bool,), "True or False"),
     "max_cache_bytes": ((int, _NONE), "a number of bytes"),
 }

@@ -8,15 +8,16 @@ from typing import Literal
 
 import torch
 from torch import fx
-from turbo4d.compiler.chains import Segment
-from turbo4d.compiler.flow import Flow
+from turbo4d.compiler.flow import Flow, Segment
 
 aten = torch.ops.aten
 Form = Literal["sum", "difference", "exit"]
 
 # Through these a value goes on as it is, or scaled and moved by others.
-_SUMS = (aten.add.Tensor, aten.sub.Tensor, aten.lerp.Tensor, aten.lerp.Scalar)
-_SCALINGS = (aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar)
+SUMS = (
+    aten.add.Tensor, aten.sub.Tensor, aten.lerp.Tensor, aten.lerp.Scalar, aten.addcmul.default,
+)  # fmt: skip
+SCALINGS = (aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar)
 SHAPES = (
     aten.reshape.default, aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim,
     aten.clone.default, aten._to_copy.default,
@@ -102,17 +103,20 @@ def carried(flow: Flow, exit: fx.Node) -> list[fx.Node]:
     found: dict[fx.Node, None] = {}
     waiting = [exit]
     while waiting:
-        for operand in _passed_on(flow, waiting.pop()):
+        for operand in passed_on(flow, waiting.pop()):
             if operand not in found:
                 found[operand] = None
                 waiting.append(operand)
     return list(found)
 
 
-def _passed_on(flow: Flow, node: fx.Node) -> list[fx.Node]:
-    if node.target in _SUMS:
+def passed_on(flow: Flow, node: fx.Node) -> list[fx.Node]:
+    """The operands of a sum, a scaling or a change of shape that go on as they are, or scaled."""
+    if node.target is aten.addcmul.default:
+        return [operand for operand in node.args[:1] if isinstance(operand, fx.Node)]
+    if node.target in SUMS:
         return [operand for operand in node.args[:2] if isinstance(operand, fx.Node)]
-    if node.target in (*_SCALINGS, *SHAPES):
+    if node.target in (*SCALINGS, *SHAPES):
         # What scales it comes from outside: where both depend on the sample it is a gate.
         operands = [operand for operand in node.args[:2] if isinstance(operand, fx.Node)]
         onward = [operand for operand in operands if operand.name in flow.index] or operands

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from turbo4d.passes import BypassRegion, Pass, RecordSlot, ReuseRegion
+from turbo4d.passes import (
+    BypassRegion,
+    Pass,
+    PruneTokens,
+    RecordRelevance,
+    RecordSlot,
+    ReuseRegion,
+)
 from turbo4d.passes.base import slot_name
+from turbo4d.runtime.region_info import relevance_slot
 
 if TYPE_CHECKING:
     from torch import fx
+    from turbo4d.runtime.action import Action
     from turbo4d.runtime.plan import VariantKey
 
+    from .pruning import Pruning
     from .regions import Port, Region
 
 
@@ -32,26 +42,58 @@ def passes_for(key: VariantKey, regions: Sequence[Region], graph: fx.Graph) -> t
     nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
     position = {name: index for index, name in enumerate(nodes)}
     read = _read(key, known, nodes)
-    passes: list[Pass] = [
-        RecordSlot(name, port.value, _moved(port, nodes))
-        for name in key.writes
-        for port in known[name].ports
-    ]
-    steps: list[tuple[bool, int, Region, bool]] = []
+    passes: list[Pass] = [pass_ for name in key.writes for pass_ in _records(name, known, nodes)]
+    steps: list[tuple[bool, int, Region, Action]] = []
     for name, action in key.actions:
         region = known[name]
         whole = all(port.value in read for port in region.ports)
         last = max(position[port.exit] for port in region.ports)
-        reuse = action.kind == "reuse"
-        steps.append((whole or not reuse, -last, region, reuse))
-    for _, _, region, reuse in sorted(steps, key=lambda step: step[:2]):
+        steps.append((whole or not action.reads, -last, region, action))
+    for _, _, region, action in sorted(steps, key=lambda step: step[:2]):
         for number, port in enumerate(region.ports):
-            if reuse:
-                slot = slot_name(region.name) + (f"_{number}" if number else "")
+            slot = slot_name(region.name) + (f"_{number}" if number else "")
+            if action.kind == "reuse":
                 passes.append(ReuseRegion(region.name, port.value, slot, _moved(port, nodes)))
+            elif action.keep is not None and region.pruning is not None:
+                passes.append(region.pruning.prune(region.name, port, slot, action.keep))
             elif port.exit in read:
                 passes.append(BypassRegion(region.name, _entry(port, nodes), port.exit))
     return tuple(passes)
+
+
+def slot_placeholders(passes: Sequence[Pass]) -> dict[str, str]:
+    """The slot that stands behind each placeholder that passes add."""
+    found: dict[str, str] = {}
+    for pass_ in passes:
+        if isinstance(pass_, (ReuseRegion, PruneTokens)):
+            found[pass_.slot] = pass_.region
+        if isinstance(pass_, PruneTokens):
+            found[pass_.relevance] = relevance_slot(pass_.source)
+    return found
+
+
+def written_by(passes: Sequence[Pass]) -> tuple[str, ...]:
+    """The slots that passes return, in order."""
+    return tuple(
+        relevance_slot(pass_.region) if isinstance(pass_, RecordRelevance) else pass_.region
+        for pass_ in passes
+        if isinstance(pass_, (RecordSlot, RecordRelevance))
+    )
+
+
+def source_of(slot: str, regions: Mapping[str, Region]) -> Pruning | None:
+    """How the relevance under this name is written, None where it is no such slot."""
+    known = (region.pruning for region in regions.values() if region.pruning is not None)
+    return next((how for how in known if how.relevance == slot), None)
+
+
+def _records(name: str, known: dict[str, Region], nodes: dict[str, fx.Node]) -> Iterator[Pass]:
+    """What writes a slot: a region's own, or the one that says which of its tokens matter."""
+    if name in known:
+        for port in known[name].ports:
+            yield RecordSlot(name, port.value, _moved(port, nodes))
+    elif (how := source_of(name, known)) is not None:
+        yield how.record()
 
 
 def _read(key: VariantKey, known: dict[str, Region], nodes: dict[str, fx.Node]) -> set[str]:
@@ -59,15 +101,19 @@ def _read(key: VariantKey, known: dict[str, Region], nodes: dict[str, fx.Node]) 
     needs: dict[str, list[str]] = {}
     for name, action in key.actions:
         for port in known[name].ports:
+            if action.kind == "prune":
+                continue  # it reads its entry, as where it is computed
             if action.kind == "bypass":
                 needs[port.exit] = [_entry(port, nodes)]
             else:
                 needs[port.value] = [_moved(port, nodes)] if port.form == "difference" else []
     [output] = (node for node in nodes.values() if node.op == "output")
     waiting = [node.name for node in output.all_input_nodes]
-    for name in key.writes:
-        for port in known[name].ports:
-            waiting += [port.value, *filter(None, [_moved(port, nodes)])]
+    for pass_ in (pass_ for name in key.writes for pass_ in _records(name, known, nodes)):
+        if isinstance(pass_, RecordSlot):
+            waiting += [pass_.value, *filter(None, [pass_.entry])]
+        elif isinstance(pass_, RecordRelevance):
+            waiting += [node.name for node in nodes[pass_.attention].all_input_nodes]
     found = set(waiting)
     while waiting:
         name = waiting.pop()

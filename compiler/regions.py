@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import fx
 from turbo4d.compiler.blocks import find_blocks
-from turbo4d.compiler.chains import Segment, find_chains
-from turbo4d.compiler.flow import Flow, only_for, total
+from turbo4d.compiler.chains import find_chains
+from turbo4d.compiler.flow import Flow, Segment, only_for, total
 from turbo4d.compiler.joint_chains import Joint, find_joint_chains
 from turbo4d.compiler.ports import Port as Port
 from turbo4d.compiler.ports import port_of
 from turbo4d.compiler.unet_levels import find_core, find_levels, is_skip
 from turbo4d.runtime.plan import RegionInfo
+
+if TYPE_CHECKING:
+    from turbo4d.compiler.pruning import Pruning
 
 Kind = Literal["block", "chain", "level", "core"]
 _RANKS: tuple[Kind, ...] = ("block", "chain", "level", "core")
@@ -37,6 +40,8 @@ class Region:
         sites: names of the sites within.
         nodes: how many nodes of the stream the region executes.
         flops: of everything that only this region needs.
+        pruning: how it is computed for some of its tokens, None where it cannot be.
+        unprunable: why it cannot be.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Region:
     sites: tuple[str, ...]
     nodes: int
     flops: int
+    pruning: Pruning | None = None
+    unprunable: str = ""
 
     @property
     def entry(self) -> str:
@@ -94,6 +101,10 @@ class Region:
             residual=self.residual,
             slot_bytes=self.slot_bytes,
             flops=self.flops,
+            relevance=self.pruning.source if self.pruning else None,
+            relevance_bytes=self.pruning.relevance_bytes if self.pruning else 0,
+            prunable_flops=self.pruning.flops if self.pruning else 0,
+            unprunable=self.unprunable,
         )
 
 

@@ -24,6 +24,7 @@ _MEANING = {
     "H": "spatial", "W": "spatial", "S": "spatial", "V": "camera", "F": "motion",
     "context": "context", "h": "context", "w": "context",
 }  # fmt: skip
+_UNTOLD = "its tokens may lie in frames: geometry={'frames': ..., 'height': ..., 'width': ...} says"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Site:
         region: name of the smallest region that holds it, or None.
         query_tokens: length of the query sequence.
         key_tokens: length of the key sequence.
-        heads: N.
-        groups: independent sequences: product of the batch axes before the heads.
+        heads: N: what the batch axes hold of channels; where that cannot be told, the last of them.
+        groups: independent sequences: product of the other batch axes.
         note: what a reader should know, "" for nothing; the reason where unclassified.
     """
 
@@ -53,8 +54,34 @@ class Site:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Aside:
+    """An attention off the sample's path: no region is its, and the prologue may hold it.
+
+    Args:
+        node: name of its node in the canonical graph.
+        over: what its keys run over, in letters.
+    """
+
+    node: str
+    over: str
+
+
+def name_aside(attention: Attention, axes: AxisMap, layout: Layout) -> Aside:
+    """What can be said of an attention that does not depend on the sample."""
+    along = axes.of[attention.key.name][attention.key_axis]
+    return Aside(attention.node.name, letters_of(along, layout.intervals(axes.images)))
+
+
 def classify(attention: Attention, roles: Roles, axes: AxisMap, layout: Layout) -> tuple[Kind, str]:
     """The kind of an attention, and a note."""
+    kind, note = _kind(attention, roles, axes, layout)
+    if attention.masked and kind != "unclassified":
+        note = f"{note}, {attention.masked}" if note else attention.masked
+    return kind, note
+
+
+def _kind(attention: Attention, roles: Roles, axes: AxisMap, layout: Layout) -> tuple[Kind, str]:
     if attention.key.name not in roles.stream:
         along = axes.of[attention.key.name][attention.key_axis]
         letters = letters_of(along, layout.intervals(axes.images)).split()
@@ -82,7 +109,7 @@ def _self_kind(axis: Axis, axes: AxisMap, layout: Layout) -> tuple[Kind, str]:
     if meanings == {"context"}:
         return "unclassified", "its keys are conditioning that was mixed with the sample"
     kind: Kind = next(kind for kind in _PLAIN if kind in meanings)
-    return kind, _partial(axis, axes.images, letters)
+    return kind, _UNTOLD if "S" in letters else _partial(axis, axes.images, letters)
 
 
 def _partial(axis: Axis, images: Root, letters: list[str]) -> str:
@@ -100,6 +127,7 @@ def name_sites(
     attentions: Sequence[Attention],
     kinds: Sequence[tuple[Kind, str]],
     regions: Sequence[Region],
+    axes: AxisMap,
 ) -> tuple[Site, ...]:
     """Give every attention its region and its name.
 
@@ -107,6 +135,7 @@ def name_sites(
         attentions: in the order of the graph.
         kinds: kind and note of each.
         regions: whose `sites` hold node names.
+        axes: of the graph.
     """
     seen: dict[str, int] = {}
     sites: list[Site] = []
@@ -115,22 +144,32 @@ def name_sites(
         region = min(around, key=lambda region: region.nodes, default=None)
         name = _site_name(region, kind)
         seen[name] = seen.get(name, 0) + 1
-        *batch, length, _ = shape_of(attention.query)
-        heads = batch.pop() if len(batch) > 1 else 1
+        heads, groups = _heads(attention, axes)
         sites.append(
             Site(
                 name=name if seen[name] == 1 else f"{name}.{seen[name] - 1}",
                 node=attention.node.name,
                 kind=kind,
                 region=region.name if region else None,
-                query_tokens=length,
+                query_tokens=shape_of(attention.query)[attention.query_axis],
                 key_tokens=attention.keys,
                 heads=heads,
-                groups=prod(batch),
+                groups=groups,
                 note=note,
             )
         )
     return tuple(sites)
+
+
+def _heads(attention: Attention, axes: AxisMap) -> tuple[int, int]:
+    """How many heads and how many groups the batch axes of an attention hold."""
+    shape, batch = shape_of(attention.query), attention.batch
+    total = prod(shape[at] for at in batch)
+    made = [atom for at in batch for atom in axes.of[attention.query.name][at]]
+    heads = prod(atom.size for atom in made if {p.root.letter for p in pieces((atom,))} == {"C"})
+    if heads == 1 and len(batch) > 1:
+        heads = shape[batch[-1]]
+    return heads, total // heads
 
 
 def _site_name(region: Region | None, kind: Kind) -> str:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import fx
-from turbo4d.passes import PassReport, RecordSlot, ReuseRegion
+from turbo4d.passes import PassReport
 from turbo4d.passes.base import own_outputs, returned
 from turbo4d.runtime.errors import PlanError
+from turbo4d.runtime.region_info import slot_region
 
 from .exact import exact_form
 from .pipeline import run
-from .region_passes import passes_for
+from .region_passes import passes_for, slot_placeholders, source_of, written_by
 from .segments import cuts_of
 from .verify import verify
 from .verify_sites import known_sites
@@ -47,6 +48,7 @@ class Variant:
         outputs: how many of the returned values are the model's.
         reports: of each pass, in order.
         cuts: nodes after which a lowering may end a segment; the same in every variant.
+        flags: of a conditional variant, the regions that a boolean after the slots tells to skip.
     """
 
     key: VariantKey
@@ -58,6 +60,14 @@ class Variant:
     outputs: int
     reports: tuple[PassReport, ...]
     cuts: frozenset[str] = frozenset()
+    flags: tuple[str, ...] = ()
+
+    @property
+    def slot_values(self) -> tuple[torch.Tensor, ...]:
+        """What it takes for each name in `reads`, without data."""
+        given = [node.meta["val"] for node in self.module.graph.find_nodes(op="placeholder")]
+        first = len(self.arg_indices) + len(self.prologue_indices)
+        return tuple(given[first : first + len(self.reads)])
 
 
 def specialise(analysis: Analysis, key: VariantKey, *, merge_projections: bool = False) -> Variant:
@@ -114,9 +124,9 @@ def _specialise(
 
     passes = passes_for(key, regions, gm.graph)
     reports = run(gm, passes, between=check, dump=key.name)
-    read = [pass_ for pass_ in passes if isinstance(pass_, ReuseRegion)]
-    slots_in = [pass_.slot for pass_ in read]
-    kept = _drop_unused(gm.graph, names)
+    behind = slot_placeholders(passes)
+    slots_in = [node.name for node in gm.graph.nodes if node.name in behind]
+    kept = drop_unused(gm.graph, names)
     gm.recompile()
     verify(gm, inputs=[*(names[i] for i in kept), *slots_in], sites=sites, full=full)
     return Variant(
@@ -124,8 +134,8 @@ def _specialise(
         module=gm,
         arg_indices=tuple(i for i in kept if i < args),
         prologue_indices=tuple(i - args for i in kept if i >= args),
-        reads=tuple(pass_.region for pass_ in read),
-        writes=tuple(pass_.region for pass_ in passes if isinstance(pass_, RecordSlot)),
+        reads=tuple(behind[name] for name in slots_in),
+        writes=written_by(passes),
         outputs=outputs,
         reports=reports,
         cuts=cuts_of(regions, key),
@@ -139,26 +149,41 @@ def check_key(key: VariantKey, regions: Mapping[str, Region]) -> None:
         PlanError: as `specialise`.
     """
     actions = dict(key.actions)
-    for name in (*actions, *key.writes):
-        if name not in regions:
-            raise PlanError(_unknown(name, regions))
+    writers = {slot: slot if slot in regions else slot_region(slot) for slot in key.writes}
+    for slot, name in (*zip(actions, actions, strict=True), *writers.items()):
+        if name not in regions or (slot != name and source_of(slot, regions) is None):
+            raise PlanError(_unknown(slot, regions))
         if (outer := _skipped_by(name, regions, actions)) is not None:
-            did = "written" if name in key.writes else str(actions[name])
+            did = "written" if slot in key.writes else str(actions[name])
             raise PlanError(
-                f"region {name!r} is to be {did} inside {outer!r}, whose action is "
+                f"region {slot!r} is to be {did} inside {outer!r}, whose action is "
                 f"{actions[outer]}, so it is not executed; leave one of the two out."
             )
-    for name, action in actions.items():
-        if action.kind not in ("reuse", "bypass") or action.order:
+    for slot, name in writers.items():
+        if name in actions:
             raise PlanError(
-                f"region {name!r} has action {action}, which is not built yet; "
-                f"this version executes bypass, compute, reuse."
-            )
-        if name in key.writes:
-            raise PlanError(
-                f"region {name!r} is to be written where its action is {action}; "
+                f"region {slot!r} is to be written where its action is {actions[name]}; "
                 f"only a region that is computed can be written."
             )
+    _check_relevance(key, regions)
+
+
+def _check_relevance(key: VariantKey, regions: Mapping[str, Region]) -> None:
+    wanted: set[str] = set()
+    for name, action in key.actions:
+        if action.kind == "prune":
+            how = regions[name].pruning
+            if how is None:
+                raise PlanError(
+                    f"region {name!r} is to be pruned and cannot be: {regions[name].unprunable}. "
+                    "Compute or reuse it."
+                )
+            wanted.add(how.relevance)
+    if wanted != {*key.relevance}:
+        raise PlanError(
+            f"the variant reads relevance {list(key.relevance)}; its pruned regions follow "
+            f"{sorted(wanted)}. Name those."
+        )
 
 
 def _skipped_by(
@@ -166,7 +191,7 @@ def _skipped_by(
 ) -> str | None:
     outer = regions[name].parent
     while outer is not None:
-        if outer in actions and actions[outer].kind in ("reuse", "bypass"):
+        if outer in actions:
             return outer
         outer = regions[outer].parent
     return None
@@ -185,7 +210,7 @@ def _unknown(name: str, regions: Mapping[str, Region]) -> str:
     )
 
 
-def _drop_unused(graph: fx.Graph, names: Sequence[str]) -> tuple[int, ...]:
+def drop_unused(graph: fx.Graph, names: Sequence[str]) -> tuple[int, ...]:
     """Erase the placeholders in `names` that nothing uses; gives the positions of the others."""
     position = {name: index for index, name in enumerate(names)}
     kept: list[int] = []

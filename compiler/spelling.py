@@ -241,7 +241,37 @@ def _softmax(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
     return Call(aten.softmax.int, (args[0], axis, dtype), {})
 
 
+def _filled(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
+    """Takes of another value no more than its shape: here it stands free of it."""
+    value, name = value_of(node), node.target.__name__  # type: ignore[union-attr]
+    if not value.is_contiguous():
+        return None
+    made: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
+    if "full" in name:
+        fill = args[2] if "new" in name else args[1]
+        return Call(aten.full.default, (list(shape_of(node)), fill), made)
+    target = aten.zeros.default if "zeros" in name else aten.ones.default
+    return Call(target, (list(shape_of(node)),), made)
+
+
+def _einsum(node: fx.Node, args: Args, kwargs: dict[str, Any]) -> Spelled:
+    """Of one operand, with each letter once on either side: a permutation."""
+    sources, arrow, result = args[0].replace(" ", "").partition("->")
+    plain = bool(arrow) and sorted(sources) == sorted(result) and len(set(sources)) == len(sources)
+    if not plain or "." in sources:
+        return None
+    return _permuted(args[1][0], [sources.index(letter) for letter in result])
+
+
 _CONTIGUOUS = (aten.clone.default, aten.contiguous.default)
+_FILLED = (
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+)
 _MANY = (
     aten.split.Tensor,
     aten.split_with_sizes.default,
@@ -286,6 +316,7 @@ RULES: dict[Any, Rule] = {
         ),
         _cast,
     ),
+    **dict.fromkeys(_FILLED, _filled),
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
     aten.expand.default: _expand,
@@ -295,6 +326,7 @@ RULES: dict[Any, Rule] = {
     aten.swapaxes.default: _transpose,
     aten.swapdims.default: _transpose,
     aten.permute.default: _permute,
+    aten.einsum.default: _einsum,
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
     aten.unsqueeze.default: _unsqueeze,

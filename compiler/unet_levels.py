@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 from turbo4d.compiler.axis_rules import shape_of
-from turbo4d.compiler.chains import Segment
 from turbo4d.compiler.flops import MULTIPLIERS
-from turbo4d.compiler.flow import Flow
+from turbo4d.compiler.flow import Flow, Segment
 
 aten = torch.ops.aten
 _PRODUCTS = frozenset(MULTIPLIERS) - {aten.scaled_dot_product_attention.default}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, fx
-from turbo4d.passes.base import derive, layout, owner, returned
+from turbo4d.passes.base import COND, derive, layout, owner, returned
 from turbo4d.passes.compat import writes_in_place
 
 from .errors import VerifyError
@@ -26,8 +26,6 @@ from .verify_sites import misplaced
 
 if TYPE_CHECKING:
     from .regions import Region
-
-COND = torch.ops.higher_order.cond
 
 
 def verify(

@@ -62,6 +62,18 @@ class Branches:
         )
         return Branches(c, uc, self.frames, self.views)
 
+    def apart(self) -> dict[str, dict[str, Tensor]]:
+        """Model inputs of each branch for a call of its own: "uncond" and "cond", in this order.
+
+        Returns:
+            Per branch the keys as they are, and `image_only_indicator` [1, F*V] of ones.
+        """
+        ones = self.c["concat"].new_ones(1, self.frames * self.views)
+        return {
+            name: {**{key: branch[key] for key in KEYS}, "image_only_indicator": ones}
+            for name, branch in (("uncond", self.uc), ("cond", self.c))
+        }
+
     def joined(self) -> dict[str, Tensor]:
         """Model inputs, the unconditional branch first; join once, before the loop.
 

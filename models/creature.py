@@ -7,7 +7,7 @@ Every motion has a period of exactly `frames` frames, so an animation loops.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,17 @@ class Creature:
     arm_centre: np.ndarray  # left, right
     arm_amplitude: np.ndarray
     phases: dict[str, float]
+
+    def moving(self, factor: float) -> "Creature":
+        """The same creature with every amplitude of its motion times a factor, 0 or above.
+
+        Raises:
+            ValueError: the factor is negative.
+        """
+        if factor < 0:
+            raise ValueError(f"creature: a motion of {factor} is negative; use 0 or above")
+        moves = ("hop", "squash", "yaw", "nod", "swing", "arm_amplitude")
+        return replace(self, **{name: getattr(self, name) * factor for name in moves})
 
 
 def _palette(rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -71,6 +71,23 @@ class SpatiotemporalPredictionGuider:
         return grid * (self.max_scale - self.min_scale) + self.min_scale
 
 
+@dataclass(frozen=True)
+class RescaledGuider:
+    """Another guider, with guided predictions brought back to the contrast of unguided ones.
+
+    Args:
+        guider: gives the scales.
+        share: how much of the excess contrast is taken back, from 0 for none to 1 for all.
+    """
+
+    guider: Guider
+    share: float = 0.7
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views], those of the other guider."""
+        return self.guider.scale(frames, views, dtype)
+
+
 def triangle_wave(position: Tensor, period: float = 1.0) -> Tensor:
     """Triangle wave of height 1: 0 at multiples of `period`, 1 half-way between.
 
@@ -99,3 +116,20 @@ def combine(uncond: Tensor, cond: Tensor, scale: Tensor) -> Tensor:
     Source: Ho and Salimans 2022; their 1 + w is our scale.
     """
     return uncond + scale.view(-1, 1, 1, 1) * (cond - uncond)
+
+
+def rescale(guided: Tensor, cond: Tensor, share: float) -> Tensor:
+    """A guided prediction with the contrast that guidance has added taken back.
+
+    Args:
+        guided: from `combine`, [N, C, H, W].
+        cond: prediction with conditioning, same shape.
+        share: from 0, which changes nothing, to 1.
+
+    Returns:
+        Tensor [N, C, H, W]: one factor for the whole asset, so that its images keep step.
+
+    Source: Lin et al. 2023 (Common diffusion noise schedules are flawed), section 3.4; their phi
+        is our share.
+    """
+    return guided * (share * cond.std() / guided.std() + (1.0 - share))

@@ -11,7 +11,14 @@ from .branches import Branches
 from .errors import ConditioningError
 from .guiders import Guider
 from .recipes import Pass, Recipe
-from .sampler import Model, OnStep, guided_denoiser, sample_euler
+from .sampler import (
+    Denoiser,
+    Model,
+    OnStep,
+    guided_denoiser,
+    sample_euler,
+    sequential_denoiser,
+)
 from .schedule import edm_sigmas
 
 Latents = Mapping[int, Tensor]
@@ -28,6 +35,7 @@ def sample_pass(
     sigmas: Tensor,
     guider: Guider,
     *,
+    sequential: bool = False,
     solver: Solver = sample_euler,
     before_step: BeforeStreamStep | None = None,
     on_step: OnStep | None = None,
@@ -41,6 +49,8 @@ def sample_pass(
         noise: standard normal [F*V, 4, h, w] in forward order (f v).
         sigmas: noise levels [steps + 1].
         guider: guidance scales by place in the batch that the model sees, reversed or not.
+        sequential: whether the model is called for each guidance branch by itself; its streams are
+            then `<pass>.<direction>.uncond` and `.cond`.
         solver: `sample_euler` or `sample_dpmpp_2m`.
         before_step: called as `before_step(i, sigma, stream)` before each prediction.
         on_step: called as `on_step(i, x, denoised)` after each update, in forward order.
@@ -49,23 +59,31 @@ def sample_pass(
         Tensor [F*V, 4, h, w] in forward order.
     """
     sigmas = sigmas.to(noise)
-    denoisers = {
-        direction: guided_denoiser(model, conditioning[direction], guider, sigmas)
-        for direction in run.view_frames
-    }
+
+    def bound(direction: str) -> Denoiser:
+        held, stream = conditioning[direction], run.stream(direction)
+        if not sequential:
+            return guided_denoiser(model, held, guider, sigmas)
+        return sequential_denoiser(
+            model, held, guider, sigmas, lambda i, branch: announce(i, f"{stream}.{branch}")
+        )
+
+    def announce(i: int, stream: str) -> None:
+        if before_step is not None:
+            before_step(i, sigmas[i], stream)
+
+    denoisers = {direction: bound(direction) for direction in run.view_frames}
 
     def predict(x: Tensor, i: int) -> Tensor:
         direction = run.direction(i)
+        if not sequential:
+            announce(i, run.stream(direction))
         if direction == "forward":
             return denoisers[direction](x, i)
         frames = len(run.frames)
         return _reverse(denoisers[direction](_reverse(x, frames), i), frames)
 
-    def announce(i: int, sigma: Tensor) -> None:
-        if before_step is not None:
-            before_step(i, sigma, run.stream(run.direction(i)))
-
-    return solver(predict, noise, sigmas, before_step=announce, on_step=on_step)
+    return solver(predict, noise, sigmas, on_step=on_step)
 
 
 def sv4d_sample(
@@ -75,6 +93,7 @@ def sv4d_sample(
     noise: Mapping[str, Tensor],
     sigmas: Tensor | None = None,
     *,
+    sequential: bool = False,
     solver: Solver = sample_euler,
     before_step: BeforeStreamStep | None = None,
 ) -> Tensor:
@@ -88,6 +107,7 @@ def sv4d_sample(
             is conditioned on the decoded views of `run.view_frames[direction]`.
         noise: pass name -> [F*V, 4, h, w], from `draw_noise`; its dtype and device are the run's.
         sigmas: noise levels; None for the recipe's own schedule.
+        sequential: as of `sample_pass`.
         solver: `sample_euler` or `sample_dpmpp_2m`.
         before_step: called as `before_step(i, sigma, stream)` before each prediction.
 
@@ -107,7 +127,7 @@ def sv4d_sample(
         levels = edm_sigmas(recipe.steps, dtype=start.dtype) if sigmas is None else sigmas
         sample = sample_pass(
             model, run, streams, start, levels, recipe.guider,
-            solver=solver, before_step=before_step,
+            sequential=sequential, solver=solver, before_step=before_step,
         )  # fmt: skip
         grid = sample.unflatten(0, (len(run.frames), recipe.views))
         latents.update(zip(run.frames, grid, strict=True))

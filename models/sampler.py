@@ -11,34 +11,81 @@ import torch
 from torch import Tensor
 
 from .branches import Branches
-from .guiders import Guider, combine
+from .guiders import Guider, RescaledGuider, combine, rescale
 from .schedule import VScaling, v_scaling
 
 Model = Callable[..., Tensor]
 Denoiser = Callable[[Tensor, int], Tensor]
+Guide = Callable[[Tensor, Tensor], Tensor]
 BeforeStep = Callable[[int, Tensor], object]
+BeforeBranch = Callable[[int, str], object]
 OnStep = Callable[[int, Tensor, Tensor], object]
 
 
-def denoise(
-    model: Model, x: Tensor, scaling: VScaling, inputs: dict[str, Tensor], scale: Tensor
-) -> Tensor:
-    """Guided prediction of the clean latent at one noise level, in one call of the model.
+def guided_denoiser(
+    model: Model, conditioning: Branches, guider: Guider, sigmas: Tensor
+) -> Denoiser:
+    """Bind a model to its conditioning and schedule: `denoiser(x, i)` predicts at step i.
 
     Args:
-        model: called as `SV4DUNet.forward`, on the unconditional branch and then the conditional.
-        x: noisy latent [F*V, 4, h, w], image order (f v).
-        scaling: coefficients of the level: scalars, and `c_noise` [2*F*V].
-        inputs: both branches of the conditioning, from `Branches.joined`.
-        scale: guidance scales [F*V].
+        model: called as `SV4DUNet.forward`, once a step, on the unconditional branch and then the
+            conditional.
+        conditioning: both branches of one stream; its dtype is what the model is fed.
+        guider: guidance scales over the frames x views grid.
+        sigmas: noise levels [steps + 1], of the latent's dtype; moved to the conditioning's
+            device. The trailing 0 is never evaluated.
 
     Returns:
-        Tensor [F*V, 4, h, w] of x's dtype.
+        A function of the latent [F*V, 4, h, w] and the step's index.
     """
+    inputs = conditioning.joined()
+    sigmas = sigmas.to(inputs["concat"].device)
+    steps = _scalings(sigmas, 2 * conditioning.frames * conditioning.views)
+    guide = _guide(guider, conditioning, sigmas)
+    return lambda x, i: guide(*_predict(model, x, steps[i], inputs, branches=2))
+
+
+def sequential_denoiser(
+    model: Model,
+    conditioning: Branches,
+    guider: Guider,
+    sigmas: Tensor,
+    before_branch: BeforeBranch | None = None,
+) -> Denoiser:
+    """As `guided_denoiser`, with a call of the model for each branch: half the memory of one call.
+
+    Args:
+        model: called as `SV4DUNet.forward`, on one branch.
+        conditioning: both branches of one stream; its dtype is what the model is fed.
+        guider: guidance scales over the frames x views grid.
+        sigmas: noise levels [steps + 1], of the latent's dtype.
+        before_branch: called as `before_branch(i, branch)` before each call of the model, branch
+            "uncond" and then "cond": each is a stream of its own to whoever keeps state.
+    """
+    apart = conditioning.apart()
+    sigmas = sigmas.to(conditioning.c["concat"].device)
+    steps = _scalings(sigmas, conditioning.frames * conditioning.views)
+    guide = _guide(guider, conditioning, sigmas)
+
+    def predict(x: Tensor, i: int) -> Tensor:
+        found: list[Tensor] = []
+        for branch, inputs in apart.items():
+            if before_branch is not None:
+                before_branch(i, branch)
+            found += _predict(model, x, steps[i], inputs, branches=1)
+        return guide(*found)
+
+    return predict
+
+
+def _predict(
+    model: Model, x: Tensor, scaling: VScaling, inputs: dict[str, Tensor], branches: int
+) -> list[Tensor]:
+    """The clean latent as each branch of one call predicts it."""
     concat, images = inputs["concat"], x.shape[0]
     scaled = (x * scaling.c_in).to(concat.dtype)
     out = model(
-        torch.cat([scaled.repeat(2, 1, 1, 1), concat], dim=1),
+        torch.cat([scaled.repeat(branches, 1, 1, 1), concat], dim=1),
         scaling.c_noise,
         context=inputs["crossattn"],
         y=inputs["vector"],
@@ -48,35 +95,24 @@ def denoise(
         cond_motion=inputs["cond_motion"],
     )
     skip = x * scaling.c_skip
-    uncond, cond = (half.to(x.dtype) * scaling.c_out + skip for half in out.chunk(2))
-    return combine(uncond, cond, scale)
+    return [part.to(x.dtype) * scaling.c_out + skip for part in out.chunk(branches)]
 
 
-def guided_denoiser(
-    model: Model, conditioning: Branches, guider: Guider, sigmas: Tensor
-) -> Denoiser:
-    """Bind a model to its conditioning and schedule: `denoiser(x, i)` predicts at step i.
-
-    Args:
-        model: called as `SV4DUNet.forward`.
-        conditioning: both branches of one stream; its dtype is what the model is fed.
-        guider: guidance scales over the frames x views grid.
-        sigmas: noise levels [steps + 1], of the latent's dtype; moved to the conditioning's
-            device. The trailing 0 is never evaluated.
-
-    Returns:
-        A function of the latent [F*V, 4, h, w] and the step's index.
-    """
-    frames, views = conditioning.frames, conditioning.views
-    inputs = conditioning.joined()
-    sigmas = sigmas.to(inputs["concat"].device)
-    scale = guider.scale(frames, views, sigmas.dtype).to(sigmas.device)
+def _scalings(sigmas: Tensor, images: int) -> list[VScaling]:
+    """Of each step, with a level for each image of a call."""
     table = v_scaling(sigmas[:-1])
-    labels = table.c_noise[:, None].repeat(1, 2 * frames * views)
-    steps = [
-        VScaling(*row) for row in zip(table.c_skip, table.c_out, table.c_in, labels, strict=True)
-    ]
-    return lambda x, i: denoise(model, x, steps[i], inputs, scale)
+    labels = table.c_noise[:, None].repeat(1, images)
+    rows = zip(table.c_skip, table.c_out, table.c_in, labels, strict=True)
+    return [VScaling(*row) for row in rows]
+
+
+def _guide(guider: Guider, conditioning: Branches, sigmas: Tensor) -> Guide:
+    """What makes one prediction of two, with its scales on the device."""
+    scale = guider.scale(conditioning.frames, conditioning.views, sigmas.dtype).to(sigmas.device)
+    if not isinstance(guider, RescaledGuider):
+        return lambda uncond, cond: combine(uncond, cond, scale)
+    share = guider.share
+    return lambda uncond, cond: rescale(combine(uncond, cond, scale), cond, share)
 
 
 @torch.no_grad()

@@ -52,7 +52,12 @@ def scene_rng(index: int, split: str) -> np.random.Generator:
 
 
 def render_scene(
-    index: int, split: str = "held_out", views: int = 4, frames: int = 5, size: int = 64
+    index: int,
+    split: str = "held_out",
+    views: int = 4,
+    frames: int = 5,
+    size: int = 64,
+    motion: float = 1.0,
 ) -> Scene:
     """Renders scene `index` of a split.
 
@@ -62,11 +67,12 @@ def render_scene(
         views: V cameras, evenly spaced on a circle, view 0 facing the creature.
         frames: F frames, one period of the motion.
         size: H = W in pixels.
+        motion: all amplitudes of the motion times this; 0 stands still.
 
     Returns:
         The scene, float32 on the CPU; the same arguments always give the same scene.
     """
-    creature = draw_creature(scene_rng(index, split))
+    creature = draw_creature(scene_rng(index, split)).moving(motion)
     centres, axes = pose(creature, frames)
     azimuth_rad = torch.arange(views, dtype=torch.float64) * (2.0 * math.pi / views)
     images, coverage = render_ellipsoids(

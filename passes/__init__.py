@@ -12,9 +12,9 @@ model, on a copy of its graph:
 
 Then those that carry out a row of the plan:
 
-6. record-slot first: an output then follows every later replacement, whereas a node that another
-   pass replaced can no longer be found by name;
-7. bypass-region and
+6. record-slot and record-relevance first: an output then follows every later replacement, whereas
+   a node that another pass replaced can no longer be found by name;
+7. bypass-region, prune-tokens and
 8. reuse-region, by turns, the last region of the graph first: a region's entry may be the exit of
    the one before it, and is looked for by name.
 """
@@ -24,6 +24,8 @@ from .bypass_region import BypassRegion
 from .fold_single_key_attention import FoldSingleKeyAttention
 from .merge_duplicates import MergeDuplicates
 from .merge_shared_projections import MergeSharedProjections
+from .prune_tokens import PruneTokens
+from .record_relevance import RecordRelevance
 from .record_slot import RecordSlot
 from .reuse_region import ReuseRegion
 from .sink_expand import SinkExpand
@@ -36,7 +38,9 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeDuplicates,
     MergeSharedProjections,
     RecordSlot,
+    RecordRelevance,
     BypassRegion,
+    PruneTokens,
     ReuseRegion,
 )
 
@@ -49,6 +53,8 @@ __all__ = [
     "Pass",
     "PassError",
     "PassReport",
+    "PruneTokens",
+    "RecordRelevance",
     "RecordSlot",
     "ReuseRegion",
     "SinkExpand",

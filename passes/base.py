@@ -22,6 +22,7 @@ from torch.fx.node import map_arg
 from .compat import aliased_argument, append_output
 
 aten = torch.ops.aten
+COND = torch.ops.higher_order.cond
 
 
 class PassError(Exception):
@@ -88,6 +89,7 @@ class Pass(ABC):
     """One rewrite of a canonical graph."""
 
     name: ClassVar[str]
+    shared: ClassVar[tuple[str, ...]] = ()  # modules whose source is a part of the pass's own
 
     @abstractmethod
     def rewrite(self, gm: fx.GraphModule, report: PassReport) -> None:
@@ -122,9 +124,9 @@ class Pass(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the pass's source, of this file's, and of the options."""
-        sources = (sys.modules[part.__module__] for part in (type(self), Pass))
-        text = "".join(inspect.getsource(module) for module in sources)
+        """sha256 of the pass's source, of what it shares with others, and of the options."""
+        names = (type(self).__module__, Pass.__module__, *self.shared)
+        text = "".join(inspect.getsource(sys.modules[name]) for name in names)
         return hashlib.sha256(f"{text}{self!r}".encode()).hexdigest()
 
     def find(self, graph: fx.Graph, name: str, region: str) -> fx.Node:
@@ -221,9 +223,9 @@ def add_slot(graph: fx.Graph, name: str, like: fx.Node) -> fx.Node:
     return slot
 
 
-def slot_name(region: str) -> str:
-    """Name of the placeholder that reads a region's slot: `slot_middle_chain`."""
-    return f"slot_{region.replace('.', '_')}"
+def slot_name(region: str, number: int = 0) -> str:
+    """Name of the placeholder that reads a region's slot: `slot_middle_chain`, then `.._chain_1`."""
+    return f"slot_{region.replace('.', '_')}" + (f"_{number}" if number else "")
 
 
 def returned(graph: fx.Graph) -> tuple[fx.Node, ...]:
@@ -238,13 +240,16 @@ def return_also(graph: fx.Graph, value: fx.Node) -> None:
 
 
 def owner(node: fx.Node) -> fx.Node:
-    """The node whose memory a value may lie in: itself, unless it may be a view."""
+    """The node whose memory a value may lie in: itself, unless it may be a view.
+
+    What a cond gives is its own: the branches are graphs that own their outputs.
+    """
     while node.op == "call_function":
         position = 0 if node.target is operator.getitem else aliased_argument(node.target)
         if position is None or position >= len(node.args):
             return node
         source = node.args[position]
-        if not isinstance(source, fx.Node):
+        if not isinstance(source, fx.Node) or source.target is COND:
             return node
         node = source
     return node

@@ -23,7 +23,7 @@ class Action:
         kind: `compute` runs the region; `reuse` takes its slot's value instead; `prune` computes
             part of it and takes the rest from the slot; `bypass` leaves it out.
         order: of `reuse`: how many earlier values the slot's value is extrapolated from, less one.
-        keep: of `prune`: the share of tokens or groups that is computed, in (0, 1).
+        keep: of `prune`: the share of tokens or groups that is computed, in (0, 1].
 
     Raises:
         PlanError: where order or keep do not fit the kind.
@@ -40,8 +40,10 @@ class Action:
             raise PlanError(f"action: {self.kind} has order {self.order}; only reuse has, 0 to 9.")
         if (self.kind == "prune") != (self.keep is not None):
             raise PlanError(f"action: {self.kind} has keep {self.keep}; prune has, nothing else.")
-        if self.keep is not None and not 0 < self.keep < 1:
-            raise PlanError(f"action: prune keeps {self.keep}; wanted a share between 0 and 1.")
+        if self.keep is not None and not 0 < self.keep <= 1:
+            raise PlanError(
+                f"action: prune keeps {self.keep}; wanted a share above 0 and at most 1."
+            )
 
     @staticmethod
     def parse(text: str) -> Action:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from .adaptive import Bounds
 from .constants import Constants
 from .engine_shelf import CallCounts, EngineShelf
 from .errors import SessionError
 from .events import Events
 from .execution import Execution
 from .fed_level import read_level
+from .finite_watch import Nonfinite
 from .full_calls import FullCalls
 from .gradients import note_weights
 from .plan import Plan
@@ -37,6 +39,8 @@ class BareRuns:
         source: makes the source of a plan for a schedule.
         shelf: the denoiser's engines.
         strict: whether a call that cannot follow the plan is an error.
+        adaptive: bounds of adaptive runs, None where runs keep to the plan.
+        nonfinite: what is done about slots that hold NaN or infinity.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class BareRuns:
         shelf: EngineShelf,
         *,
         strict: bool,
+        adaptive: Bounds | None = None,
+        nonfinite: Nonfinite = "refresh",
     ) -> None:
         self.counts, self.events = CallCounts(), Events()
         self.execution: Execution | None = None
@@ -56,6 +62,8 @@ class BareRuns:
         self._source = source
         self._shelf = shelf
         self._strict = strict
+        self._adaptive = adaptive
+        self._nonfinite: Nonfinite = nonfinite
         exact = given.exact if isinstance(given, Plan) else given != "none"
         self.full = FullCalls(signature, shelf, self.counts, self.events, exact=exact)
         self._needs_steps = given not in ("none", "exact")
@@ -128,7 +136,13 @@ class BareRuns:
 
     def _execution(self, schedule: Schedule) -> Execution:
         return Execution(
-            self._source(schedule), self._shelf, self.counts, self.events, strict=self._strict
+            self._source(schedule),
+            self._shelf,
+            self.counts,
+            self.events,
+            strict=self._strict,
+            adaptive=self._adaptive,
+            nonfinite=self._nonfinite,
         )
 
     def _compare(self, step: int, args: Sequence[Tensor]) -> None:

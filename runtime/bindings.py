@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import is_
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,19 @@ class Bindings:
                 return known
         return runner, pointers
 
+    def rivals(self, execution: Execution) -> list[Execution]:
+        """Of the same denoiser where torch compiled it once more, as for another batch size."""
+        if len(self._executions) < 2:
+            return []
+        runner, pointers = next(d for d, run in self._executions.items() if run is execution)
+        return [
+            run
+            for (other, others), run in self._executions.items()
+            if run not in (None, execution)
+            and others == pointers
+            and other.signature.piece == runner.signature.piece
+        ]
+
     def executions(self) -> list[Execution]:
         """Of the session's own denoisers."""
         return [execution for execution in self._executions.values() if execution is not None]
@@ -75,11 +88,18 @@ class Bindings:
             execution.drop()
         self._latest.clear()
 
+    def owns(self, weights: Iterable[Tensor]) -> bool:
+        """Whether a graph that no runner runs has the weights of the session's denoiser."""
+        return self._holds(frozenset(tensor.data_ptr() for tensor in weights))
+
     def _owns(self, runner: Runner, pointers: frozenset[int]) -> bool:
         from .runner import Runner
 
         if isinstance(self._target, Runner):
             return self._target is runner
+        return self._holds(pointers)
+
+    def _holds(self, pointers: frozenset[int]) -> bool:
         # torch.compile keeps the module it was given under this name.
         module: object = getattr(self._target, "_orig_mod", self._target)
         if not isinstance(module, nn.Module):

@@ -81,9 +81,14 @@ DRIFT: Mapping[RegionKind, tuple[tuple[float, float], ...]] = {
 _MEASURED_AS: Mapping[RegionKind, RegionKind] = {"block": "chain"}
 
 
+def measured_as(kind: RegionKind) -> RegionKind:
+    """The kind whose table stands for a kind that was not measured."""
+    return _MEASURED_AS.get(kind, kind)
+
+
 def drift(sigma_from: float, sigma_to: float, kind: RegionKind = "core") -> float:
     """How far regions of a kind drift between two noise levels: the integral over ln(sigma)."""
-    table = DRIFT[_MEASURED_AS.get(kind, kind)]
+    table = DRIFT[measured_as(kind)]
     return abs(_integral(math.log(sigma_from), table) - _integral(math.log(sigma_to), table))
 
 

@@ -19,5 +19,9 @@ class SessionError(Turbo4DError):
     """Calls that do not fit the session: steps out of order, a call without a step."""
 
 
+class NonfiniteSlotError(SessionError):
+    """A slot that holds NaN or infinity, in a session that was told to raise."""
+
+
 class StaleSlotError(SessionError):
     """A slot that is older than the plan allows."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from .adaptive import Bounds, Decision
 from .constants import Constants
 from .engine_shelf import CallCounts, EngineShelf
-from .errors import SessionError
+from .errors import NonfiniteSlotError, SessionError
 from .events import Events
+from .finite_watch import FiniteWatch, Nonfinite
 from .lane import Cell, Form, Lane
+from .levels import log_sigma
 from .log import say, wants
 from .plan import Plan
+from .plan_check import PlanCheck
 from .plan_source import PlanSource
 from .prologue_values import PrologueValues
+from .steering import Steering
 from .variant_key import VariantKey
 
 
@@ -29,6 +34,9 @@ class Execution:
         strict: whether a departure is an error.
         debug: whether what the run takes for constant is compared at every call, which waits for
             the device.
+        adaptive: bounds of a run that leaves the plan's rows where what it measures says so; None
+            where it keeps to them.
+        nonfinite: what is done about slots that hold NaN or infinity.
     """
 
     def __init__(
@@ -40,6 +48,8 @@ class Execution:
         *,
         strict: bool,
         debug: bool = False,
+        adaptive: Bounds | None = None,
+        nonfinite: Nonfinite = "refresh",
     ) -> None:
         self.plan: Plan | None = None
         self.variants: tuple[VariantKey, ...] = ()
@@ -51,6 +61,8 @@ class Execution:
         self._events = events
         self._strict = strict
         self._debug = debug
+        self._nonfinite: Nonfinite = nonfinite
+        self._adaptive = adaptive
         self._sample = source.signature.sample
         self._lanes: dict[str, Lane] = {}
 
@@ -67,18 +79,25 @@ class Execution:
             SessionError: where the plan has no such step, or it was run already; in debug mode,
                 where what the run takes for constant has changed.
             StaleSlotError: where a slot is older than the plan allows, a step having been left out.
+            NonfiniteSlotError: where a slot holds NaN or infinity and the run was told to raise.
         """
         lane = self._lanes.get(stream) or self._open(stream)
+        if self._source.signature.piece and step == lane.last:
+            return self._again(args)
         cell = lane.cell(step)
         self._check_form(lane, step, args[self._sample])
         if lane.constants is not None:
             _compare(lane.constants, lane, step, args)
+        if lane.steering is not None:
+            cell = lane.steering.cell(step)
+        self._look_back(lane, step)
         if missing := lane.slots.missing(cell.engine.reads):
             cell = self._rescue(lane, step, missing, cell.live)
         engine = cell.engine
         prologue = self._hoisted(lane, args) if engine.key.exact else ()
         max_age = self.plan.max_age if self.plan else 0
-        slots_in = lane.slots.read(engine.reads, step, max_age)
+        mixes = self._mixes(lane, step, cell) if cell.orders else None
+        slots_in = lane.slots.read(engine.reads, step, max_age, mixes)
         if wants(2):
             say(2, _told(lane, step, cell))
         done = False
@@ -92,6 +111,10 @@ class Execution:
         lane.last = step
         if slots_out or lane.slots:
             lane.slots.write(engine.writes, slots_out, step)
+            if lane.watch is not None:
+                lane.watch.look(engine.writes, slots_out, step)
+            if lane.steering is not None:
+                lane.steering.ran(step, lane.slots)
             self._note_peak(lane, cell)
         return outputs
 
@@ -100,28 +123,99 @@ class Execution:
         if lane := self._lanes.get(stream):
             lane.begin()
 
+    def sample_of(self, args: Sequence[Tensor]) -> Tensor:
+        """The noisy latents among all flat arguments."""
+        return args[self._sample]
+
+    def leave(self, stream: str, step: int, sample: Tensor) -> None:
+        """Drops a stream that goes on in another graph, as where its sample changed its shape."""
+        lane = self._lanes.get(stream)
+        if lane is None or lane.form is None:
+            return
+        if lane.slots:
+            now = (sample.shape, sample.dtype, sample.device)
+            self._events.add(
+                "slots-dropped",
+                f"torch compiled the model once more; the sample is {_text(now)} after "
+                f"{_text(lane.form)}.",
+                step=step,
+                stream=stream,
+            )
+        lane.drop()
+        lane.form = None
+
     def drop(self, stream: str | None = None) -> None:
         """Drops the slots and the prologue's values of one stream, or of all."""
         for name, lane in self._lanes.items():
             if stream in (None, name):
                 lane.drop()
 
+    def settle(self) -> None:
+        """Looks at what the last steps wrote; waits for the device where the run was told to raise.
+
+        Raises:
+            NonfiniteSlotError: where a slot held NaN or infinity and the run was told to raise.
+        """
+        for lane in self._lanes.values():
+            self._look_back(lane, None, wait=self._nonfinite == "raise")
+
+    def _look_back(self, lane: Lane, step: int | None, *, wait: bool = False) -> None:
+        """Drops the slots that turned out not to be finite, aloud."""
+        if lane.watch is None or not (found := lane.watch.found(wait=wait)):
+            return
+        (name, at), *more = found
+        others = f" and {len(more)} more" if more else ""
+        message = (
+            f"slot {name!r}{others} held NaN or infinity, written at step {at} of stream "
+            f"{lane.name!r}"
+        )
+        if self._strict or self._nonfinite == "raise":
+            lane.drop()
+            raise NonfiniteSlotError(f"{message}; the model gave them, or its input held them.")
+        lane.slots.discard([name for name, at in found if at in lane.slots.steps(name)])
+        self._events.add(
+            "nonfinite-slot", f"{message}; it is computed anew.", step=step, stream=lane.name
+        )
+
     def _open(self, stream: str) -> Lane:
         plan, check = self._source.open(stream)
         used = {name for key in check.keys[stream] if key is not None for name in key.reads}
+        rows = zip(check.keys[stream], check.live[stream], check.orders[stream], strict=True)
         cells = tuple(
-            None if key is None else Cell(key.name, self._shelf.get(key), live)
-            for key, live in zip(check.keys[stream], check.live[stream], strict=True)
+            None if key is None else Cell(key.name, self._shelf.get(key), live, orders)
+            for key, live, orders in rows
         )
         self.plan, self.variants = plan, check.variants
         self._lanes[stream] = Lane(
             stream,
             cells,
+            tuple(log_sigma(level, plan.level_unit) for level in plan.levels),
             tuple(sorted(used)),
             PrologueValues(self._shelf, self._counts),
             Constants(self._source.signature) if self._debug else None,
+            None if self._nonfinite == "ignore" else FiniteWatch(),
         )
+        if self._adaptive is not None:
+            self._steer(self._lanes[stream], plan, check, self._adaptive)
         return self._lanes[stream]
+
+    def _steer(self, lane: Lane, plan: Plan, check: PlanCheck, bounds: Bounds) -> None:
+        regions = self._source.signature.regions
+        steering = Steering(plan, check, lane.name, regions, self._shelf.get, bounds)
+        lane.steering = steering
+        self.variants = tuple(dict.fromkeys((*self.variants, *steering.variants)))
+        if steering.watched is None:
+            self._events.add_once(
+                "adaptive-blind",
+                f"plan {plan.name!r} keeps no slot of the core, whose change would tell how this "
+                "scene differs from a typical one; the run follows the plan.",
+            )
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What each step of an adaptive run did, and why; by stream, then by step."""
+        steerings = [lane.steering for lane in self._lanes.values() if lane.steering is not None]
+        return [decision for steering in steerings for decision in steering.decisions]
 
     def _hoisted(self, lane: Lane, args: Sequence[Tensor]) -> tuple[Tensor, ...]:
         values = lane.prologue.get(args)
@@ -142,8 +236,20 @@ class Execution:
             lane.drop()
             lane.form = form
 
+    def _again(self, args: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A piece that its forward calls twice in a step: the slots are the first call's alone."""
+        message = f"piece {self._source.signature.piece!r} ran more than once in a step"
+        if self._strict:
+            raise SessionError(f"{message}; trace the forward whole, or leave strict off.")
+        self._events.add_once(
+            "repeated-piece", f"{message}; all its calls but the first were computed in full."
+        )
+        # Not an exact one: the prologue's values are of the first call's arguments.
+        key = VariantKey((), (), exact=False)
+        return self._counts.call(key.name, self._shelf.get(key), args, (), ())[0]
+
     def _rescue(
-        self, lane: Lane, step: int, missing: tuple[str, ...], live: frozenset[str]
+        self, lane: Lane, step: int, missing: tuple[str, ...], live: Mapping[str, int]
     ) -> Cell:
         """The full variant, which computes everything and fills every slot of the stream."""
         message = f"slot {missing[0]!r} holds nothing at step {step} of stream {lane.name!r}"
@@ -155,9 +261,30 @@ class Execution:
         key = VariantKey((), lane.used, self.plan.exact if self.plan else True)
         return Cell(key.name, self._shelf.get(key), live)
 
+    def _mixes(self, lane: Lane, step: int, cell: Cell) -> Mapping[str, Sequence[float]]:
+        """The weights of what is extrapolated; a slot without enough values is, by fewer."""
+        mixes = lane.mixes(step, cell)
+        for name, mix in mixes.items():
+            wanted = cell.orders[name] + 1
+            if len(mix) == wanted:
+                continue
+            message = (
+                f"slot {name!r} holds {len(mix)} of the {wanted} values that reuse({wanted - 1}) "
+                f"extrapolates at step {step} of stream {lane.name!r}"
+            )
+            if self._strict:
+                raise SessionError(f"{message}; run the steps before it, or leave strict off.")
+            self._events.add(
+                "lower-order",
+                f"{message}; order {len(mix) - 1} was used.",
+                step=step,
+                stream=lane.name,
+            )
+        return mixes
+
     def _note_peak(self, lane: Lane, cell: Cell) -> None:
         # What the step read is still held beside what it wrote; what no later step reads is not.
-        lane.slots.keep({*cell.live, *cell.engine.reads})
+        lane.slots.keep(cell.held)
         held = sum(each.slots.size_bytes() for each in self._lanes.values())
         self.cache_peak_bytes = max(self.cache_peak_bytes, held)
         lane.slots.keep(cell.live)

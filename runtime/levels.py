@@ -77,15 +77,20 @@ def to_sigma(level: float, unit: LevelUnit) -> float:
     Timesteps are taken as those of Stable Diffusion's schedule (1000 steps, square roots of beta
     evenly spaced): right in order for every model, in value for those trained with it.
     """
+    return level if unit == "sigma" else math.exp(log_sigma(level, unit))
+
+
+def log_sigma(level: float, unit: LevelUnit) -> float:
+    """A noise level as ln(sigma), in which features drift evenly; see `to_sigma`."""
     if unit == "sigma":
-        return level
+        return math.log(level)
     if unit == "c_noise":
-        return math.exp(4 * level)
+        return 4 * level
     below = min(int(level), _TRAIN_STEPS - 1)
     above = min(below + 1, _TRAIN_STEPS - 1)
     sigmas = _ddpm_sigmas()
     low, high = math.log(sigmas[below]), math.log(sigmas[above])
-    return math.exp(low + (high - low) * (level - below))
+    return low + (high - low) * (level - below)
 
 
 @cache

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
+from .adaptive import Decision
 from .events import Events
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Report(TypedDict):
         prologue_bytes: what the prologue's values of all streams together held at most.
         weights_bytes: of all weights, each once.
         events: what was done otherwise than planned, and why.
+        decisions: of an adaptive run, what each step did, and why.
     """
 
     plan: str | None
@@ -36,6 +38,7 @@ class Report(TypedDict):
     prologue_bytes: int
     weights_bytes: int
     events: list[dict[str, str | int | None]]
+    decisions: list[Decision]
 
 
 def report_of(
@@ -68,6 +71,7 @@ def report_of(
         prologue_bytes=max(prologue_bytes, held),
         weights_bytes=weights_bytes,
         events=events.as_dicts(),
+        decisions=[decision for execution in executions for decision in execution.decisions],
     )
 
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from .adaptive import Bounds, bounds_of
 from .bare import BareRuns
 from .engine import Engine, Prologue
 from .engine_shelf import EngineShelf
 from .errors import SessionError
 from .execution import Execution
+from .finite_watch import Nonfinite, check_nonfinite
 from .gradients import refuse_gradients
 from .levels import LevelUnit, check_levels
 from .plan import Plan
@@ -46,6 +48,11 @@ class Runner:
         max_cache_bytes: bound on all slots together; the prologue's values are not slots.
         prologue: builds what gives exact variants the values that depend on conditioning alone;
             called once, None where nothing is hoisted.
+        adaptive: bounds of runs that leave the plan where what they measure says so; None: they
+            keep to it. A session may say otherwise.
+        nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew
+            and notes an event, "raise" raises an error, "ignore" does not look. A session may say
+            otherwise.
         made_with: the options it was compiled with; a session takes two runners of one model and
             equal options for one denoiser, as where torch.compile compiles a module twice because
             two threads call it first, or because grad mode was switched. None: for no other.
@@ -67,6 +74,8 @@ class Runner:
         strict: bool = False,
         max_cache_bytes: int | None = None,
         prologue: Callable[[], Prologue] | None = None,
+        nonfinite: Nonfinite = "refresh",
+        adaptive: Bounds | None = None,
         made_with: object = None,
     ) -> None:
         self.signature = signature
@@ -77,6 +86,9 @@ class Runner:
         self._use = use
         self._strict = strict
         self._max_cache_bytes = max_cache_bytes
+        check_nonfinite(nonfinite)
+        self._nonfinite: Nonfinite = nonfinite
+        self._adaptive = adaptive
         self._shelf = EngineShelf(engines, prologue)
         self._weight_count = signature.weight_count
         self._first_input = len(signature.kinds) - signature.kinds.count("input")
@@ -149,6 +161,8 @@ class Runner:
             session.events,
             strict=self._strict,
             debug=os.environ.get("TURBO4D_DEBUG") == "1",
+            nonfinite=session.nonfinite or self._nonfinite,
+            adaptive=self._adaptive if session.adaptive is None else bounds_of(session.adaptive),
         )
 
     def _source(self, schedule: Schedule | None) -> PlanSource:
@@ -167,6 +181,8 @@ class Runner:
                 self._source,
                 self._shelf,
                 strict=self._strict,
+                adaptive=self._adaptive,
+                nonfinite=self._nonfinite,
             )
         bare: BareRuns = self._threads.bare
         return bare

@@ -6,14 +6,16 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from torch import Tensor
 
+from .adaptive import bounds_of
 from .bindings import Bindings
 from .engine_shelf import CallCounts
 from .errors import OptionError, SessionError
 from .events import Events
+from .finite_watch import Nonfinite, check_nonfinite
 from .gradients import note_weights
 from .levels import LevelUnit
 from .log import say
@@ -38,6 +40,8 @@ def session(
     level_unit: LevelUnit | None = None,
     plan: str | os.PathLike[str] | Plan | None = None,
     streams: Sequence[str] | Mapping[str, Collection[int]] | None = None,
+    adaptive: bool | Mapping[str, Any] | None = None,
+    nonfinite: Nonfinite | None = None,
 ) -> Session:
     """Opens a session on a compiled denoiser: `with turbo4d.session(fast, ...) as run:`.
 
@@ -52,6 +56,11 @@ def session(
         plan: a preset's name, a plan or its file, instead of the one `fast` was compiled with.
         streams: names of the streams, or per name the steps at which it runs; a preset takes any
             name, at all steps, where nothing is declared.
+        adaptive: True to leave the plan where what the run measures says so, False to keep to it,
+            or `adaptive.Bounds` by name; None for what `fast` was compiled with.
+        nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew
+            and notes an event, "raise" raises an error, at the latest where the session closes,
+            "ignore" does not look; None for what `fast` was compiled with.
 
     Returns:
         The session, to be entered with `with`.
@@ -60,7 +69,16 @@ def session(
         OptionError: where an option does not fit the others.
         PlanError: where the plan's file holds none.
     """
-    return Session(fast, steps, levels, level_unit=level_unit, plan=plan, streams=streams)
+    return Session(
+        fast,
+        steps,
+        levels,
+        level_unit=level_unit,
+        plan=plan,
+        streams=streams,
+        adaptive=adaptive,
+        nonfinite=nonfinite,
+    )
 
 
 def active_sessions() -> tuple[Session, ...]:
@@ -80,9 +98,17 @@ class Session:
         level_unit: LevelUnit | None,
         plan: str | os.PathLike[str] | Plan | None,
         streams: Sequence[str] | Mapping[str, Collection[int]] | None,
+        adaptive: bool | Mapping[str, Any] | None = None,
+        nonfinite: Nonfinite | None = None,
     ) -> None:
         if not callable(fast):
             raise OptionError(f"session: {type(fast).__name__} is no denoiser; it is not callable.")
+        self.adaptive = adaptive
+        if nonfinite is not None:
+            check_nonfinite(nonfinite)
+        self.nonfinite: Nonfinite | None = nonfinite
+        if adaptive is not None:
+            bounds_of(adaptive)
         self.given_plan = None if plan is None else read_plan(plan)
         self.schedule = None if levels is None else Schedule.of(levels, level_unit, steps)
         self.events, self.counts = Events(), CallCounts()
@@ -93,6 +119,7 @@ class Session:
         self._token: Token[tuple[Session, ...]] | None = None
         self._order = StepOrder(self.steps, self.declared, self.events)
         self._bindings = Bindings(fast)
+        self._passed_on: dict[str, bool] = {}  # per graph that ran as it came, whether it is ours
 
     def _count_steps(self, steps: int | None) -> int | None:
         known = {
@@ -137,7 +164,12 @@ class Session:
         if self._token is not None:
             _ACTIVE.reset(self._token)
             self._token = None
-        self._bindings.close()
+        try:
+            if error is None:
+                for execution in self._bindings.executions():
+                    execution.settle()
+        finally:
+            self._bindings.close()
         if error is None and self._order.began and not self._found:
             raise SessionError(
                 "session: run.step() was called but no engine ran; "
@@ -195,9 +227,26 @@ class Session:
     def call(self, execution: Execution, args: Sequence[Tensor]) -> Sequence[Tensor]:
         """Runs the step that was said last."""
         step, stream = self._order.now()
+        for other in self._bindings.rivals(execution):
+            other.leave(stream, step, execution.sample_of(args))
         outputs = execution.run(stream, step, args)
         self._order.done(step, stream)
         return outputs
+
+    def note_passed_on(self, reason: str, weights: Sequence[Tensor]) -> None:
+        """Notes once that a graph of this session's denoiser ran as it came.
+
+        Args:
+            reason: which graph, and why.
+            weights: it was called with; a graph without any may be of another denoiser.
+        """
+        if reason not in self._passed_on:
+            self._passed_on[reason] = self._bindings.owns(weights)
+            if self._passed_on[reason]:
+                self._found |= bool(weights)
+                self.events.add("piece-passed-on", reason)
+        if self._passed_on[reason] and self._order.began:
+            self._order.done(*self._order.now())
 
     def _start(self, runner: Runner, weights: tuple[Tensor, ...]) -> Execution:
         self._found = True

@@ -28,6 +28,7 @@ class Signature:
         weights_bytes: of all weights, each once.
         invariant: per index of an input that does change, the channels [start, stop) of its second
             axis that stay the same for a whole run.
+        piece: which graph of a forward it is that came in several; "" for a whole forward.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Signature:
     invariant: Mapping[int, tuple[tuple[int, int], ...]] = field(
         default_factory=dict[int, tuple[tuple[int, int], ...]]
     )
+    piece: str = ""
 
     def __post_init__(self) -> None:
         order = ("weight", "constant", "input")

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
-from .action import Action
+from .action import REUSE, Action
 
 
 @dataclass(frozen=True)
@@ -14,19 +14,29 @@ class VariantKey:
     """The distinct graph for one row of a plan.
 
     Args:
-        actions: (region, action), sorted by region, `compute` left out.
-        writes: sorted names of the regions whose slot this variant writes.
+        actions: (region, action), sorted by region, `compute` left out. `reuse` of any order is
+            one graph: what is extrapolated is the slot, before the engine is called.
+        writes: sorted names of the slots that this variant writes: a region's own, or that of its
+            relevance.
         exact: whether the exact passes are on.
+        relevance: sorted names of the slots that say which tokens its pruned regions keep.
     """
 
     actions: tuple[tuple[str, Action], ...]
     writes: tuple[str, ...]
     exact: bool
+    relevance: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(action.order for _, action in self.actions):
+            actions = tuple((name, REUSE if a.order else a) for name, a in self.actions)
+            object.__setattr__(self, "actions", actions)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Sorted names of the regions whose slot this variant reads."""
-        return tuple(region for region, action in self.actions if action.reads)
+        """Sorted names of the slots that this variant reads."""
+        own = tuple(region for region, action in self.actions if action.reads)
+        return tuple(sorted((*own, *self.relevance))) if self.relevance else own
 
     @property
     def name(self) -> str:

@@ -105,7 +105,8 @@ def _lowering(name: str, built: bool) -> dict[str, Any]:
     if name == "inductor":
         return {"name": name, **_inductor()}
     if built:
-        return {"name": name, "usable": True, "reason": _library(name)}
+        usable = importlib.util.find_spec(_LIBRARY[name][0]) is not None
+        return {"name": name, "usable": usable, "reason": _library(name)}
     return {
         "name": name,
         "usable": False,

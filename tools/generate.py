@@ -39,6 +39,7 @@ def configure(parser: Parser) -> None:
     """The command's options."""
     options.add_model(parser, default="nano")
     options.add_plan(parser)
+    options.add_adaptive(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--scene", "--scenes", type=options.scene_numbers, metavar="N",

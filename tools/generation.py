@@ -70,7 +70,7 @@ def _scenes(args: argparse.Namespace, model: LoadedModel) -> list[SceneInput]:
 
 def _options(args: argparse.Namespace, model: LoadedModel) -> dict[str, Any]:
     plan = plan_option(args.plan, model.config, args.steps)
-    given = {"plan": plan, "lowering": args.lowering}
+    given = {"plan": plan, "lowering": args.lowering, "adaptive": args.adaptive}
     return given if args.regions is None else {**given, "regions": args.regions}
 
 
@@ -86,6 +86,7 @@ def _asked(args: argparse.Namespace, turbo: Turbo) -> dict[str, Any]:
         "steps": args.steps,
         "plan": turbo.plan.name if is_file and turbo.plan is not None else args.plan,
         "plan_file": Path(args.plan).name if is_file else None,
+        "adaptive": args.adaptive,
         "regions": list(args.regions) if args.regions is not None else None,
         "lowering": args.lowering,
         "dtype": args.dtype,

@@ -16,7 +16,7 @@ DTYPES = ("fp32", "bf16")
 LOWERINGS = {
     "eager": True,
     "inductor": True,
-    "onnxruntime": False,
+    "onnxruntime": True,
     "tensorrt-rtx": False,
     "tensorrt": False,
     "torch-tensorrt": False,
@@ -57,6 +57,14 @@ def add_plan(parser: Parser) -> None:
     parser.add_argument(
         "--lowering", default="eager", metavar="NAME", help="what runs the graphs (default: eager)"
     )
+
+
+def add_adaptive(parser: Parser) -> None:
+    """--adaptive."""
+    parser.add_argument(
+        "--adaptive", action="store_true",
+        help="leave the plan where the scene turns out quieter or livelier than a typical one",
+    )  # fmt: skip
 
 
 def check_model(args: argparse.Namespace) -> None:

@@ -14,13 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from turbo4d.tools import foreign_table
 from turbo4d.tools.result_tables import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "tools" / "results"
 TABLES = RESULTS / "README.md"
+FOREIGN = RESULTS / "foreign.json"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+FOREIGN_BEGIN, FOREIGN_END = "<!-- foreign:begin -->", "<!-- foreign:end -->"
 
 
 def read_reports(folder: Path) -> list[dict[str, Any]]:
@@ -76,11 +79,18 @@ def _row(report: Mapping[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def with_block(readme: str, figures: str) -> str:
-    """The README with its figures replaced."""
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{figures}\n{END}{tail}"
+def with_block(readme: str, figures: str, begin: str = BEGIN, end: str = END) -> str:
+    """The README with what stands between two markers replaced."""
+    head, _, rest = readme.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}\n{figures}\n{end}{tail}"
+
+
+def with_figures(readme: str) -> str:
+    """The README with every block as the stored reports give it."""
+    foreign = json.loads(FOREIGN.read_text()) if FOREIGN.exists() else None
+    readme = with_block(readme, block(read_reports(RESULTS)))
+    return with_block(readme, foreign_table.block(foreign), FOREIGN_BEGIN, FOREIGN_END)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     args = parser.parse_args(argv)
     wanted = {
-        README: with_block(README.read_text(), block(read_reports(RESULTS))),
+        README: with_figures(README.read_text()),
         TABLES: tables(RESULTS),
     }
     if args.check:

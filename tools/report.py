@@ -37,7 +37,7 @@ def build_report(
     Args:
         model: that was sampled.
         found: by `compare`.
-        asked: the call's plan, lowering, dtype, seed, steps, runs, regions.
+        asked: the call's plan, adaptive, lowering, dtype, seed, steps, runs, regions.
         device: of the network.
     """
     rows = [result.row for result in found.scenes]
@@ -91,6 +91,7 @@ def facts_of_session(session: Mapping[str, Any]) -> dict[str, Any]:
         "cache_peak_bytes": session["cache_peak_bytes"],
         "prologue_bytes": session["prologue_bytes"],
         "events": list(session["events"]),
+        "decisions": list(session["decisions"]),
     }
 
 

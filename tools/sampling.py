@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from turbo4d.compiler.analysis import Analysis
 from turbo4d.compiler.backend import CompiledDenoiser
 from turbo4d.compiler.backend import turbo4d as backend
 from turbo4d.models.guiders import SpatiotemporalPredictionGuider
@@ -29,10 +31,13 @@ SOLVERS: Mapping[str, Callable[..., Tensor]] = {
 
 
 def lowered(model: LoadedModel, lowering: str) -> LoadedModel:
-    """The model as the uncached side runs it: torch's own compiler under `inductor`."""
+    """The model as the uncached side runs it: torch's own compiler under `inductor`, our lowering
+    of the plain graph where torch has none of its own."""
     if lowering == "eager":
         return model
-    network = torch.compile(model.network, backend=lowering, fullgraph=True, dynamic=False)
+    ours: Any = partial(backend, plan="none", lowering=lowering)
+    one = lowering if lowering == "inductor" else ours
+    network = torch.compile(model.network, backend=one, fullgraph=True, dynamic=False)
     return dataclasses.replace(model, network=network)
 
 
@@ -67,6 +72,7 @@ class Turbo:
         report: of the last session.
         plan: that it carried out.
         regions: of the network.
+        analysis: of the network, None before it was called.
     """
 
     def __init__(self, model: LoadedModel, steps: int, options: Mapping[str, Any]) -> None:
@@ -74,23 +80,38 @@ class Turbo:
         self.report: Report | None = None
         self.plan: Plan | None = None
         self.regions: tuple[RegionInfo, ...] = ()
+        self.analysis: Analysis | None = None
         self._options = dict(options)
         self.network = torch.compile(
             model.network, backend=self._backend, fullgraph=True, dynamic=False
         )
 
-    def _backend(self, gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> CompiledDenoiser:
+    def _backend(self, gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         # What torch.compile(backend="turbo4d") calls; here, to see the regions too.
         built = backend(gm, inputs, options=self._options)
-        if built.analysis is not None:
+        if isinstance(built, CompiledDenoiser) and built.analysis is not None:
+            self.analysis = built.analysis
             self.regions = tuple(region.info for region in built.analysis.regions)
         return built
 
-    def sample(self, asset: Asset, plan: Plan | None = None) -> Tensor:
-        """The latent [F*V, 4, h, w], by Euler's method under the plan, or under another one."""
+    def sample(
+        self,
+        asset: Asset,
+        plan: Plan | None = None,
+        adaptive: bool | Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """The latent [F*V, 4, h, w], by Euler's method.
+
+        Args:
+            asset: conditioning and noise.
+            plan: instead of the one that the network was compiled with.
+            adaptive: likewise.
+        """
         sigmas = edm_sigmas(self.steps)
         levels = sigmas.tolist()
-        with turbo4d.session(self.network, steps=self.steps, levels=levels, plan=plan) as run:
+        with turbo4d.session(
+            self.network, steps=self.steps, levels=levels, plan=plan, adaptive=adaptive
+        ) as run:
             denoiser = guided_denoiser(
                 self.network, asset.conditioning, GUIDER, sigmas.to(asset.noise)
             )

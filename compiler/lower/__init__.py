@@ -13,6 +13,7 @@ from turbo4d.runtime.engine import Engine
 
 from .eager import EagerLowering, EagerPrologue
 from .inductor import InductorLowering
+from .onnxruntime import OnnxRuntimeLowering
 
 if TYPE_CHECKING:
     from turbo4d.compiler.prologue import Prologue
@@ -60,7 +61,11 @@ def lower_prologue(
     return EagerPrologue(prologue)
 
 
-LOWERINGS: dict[str, type[Lowering]] = {"eager": EagerLowering, "inductor": InductorLowering}
+LOWERINGS: dict[str, type[Lowering]] = {
+    "eager": EagerLowering,
+    "inductor": InductorLowering,
+    "onnxruntime": OnnxRuntimeLowering,
+}
 # On a CPU compiling pays late: nano, 2 cores of an AMD EPYC, torch 2.13, balanced: 133 s of CPU for
 # all engines, while a step of 0.57 s saves less than half of that. A sample has some 20 steps.
 AUTO = ("eager",)

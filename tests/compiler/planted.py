@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.compiler.planted_attention import HEADS, Dot
 from tests.compiler.planted_modules import (
     FRAMES,
+    SEQUENCES,
     TEXT,
+    WORDS,
     B,
     BlockModule,
     Body,
@@ -24,7 +27,6 @@ from tests.compiler.planted_modules import (
     C,
     Chain,
     ChainModule,
-    Dot,
     LevelModule,
     Residual,
     Run,
@@ -63,7 +65,7 @@ class Net(nn.Module):
 
     def __init__(self, body: Body, order: str) -> None:
         super().__init__()
-        walk = Walk(body)
+        self.walk = walk = Walk(body)
         names, levels = iter(walk.chain_names()), iter(range(1, 9))
 
         def part(one: Chain | Body | None) -> nn.Module:
@@ -81,6 +83,19 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
         return self.run(x, t, text, plain)
+
+    def sites(self, side: int) -> list[tuple[str, int, int, int]]:
+        """Kind, queries, keys and heads of each attention, for images of a side."""
+        found: list[tuple[str, int, int, int]] = []
+        for chain in (m for m in self.modules() if isinstance(m, ChainModule)):
+            depth = len(self.walk.around(self.walk.chain_at(chain.name)))
+            sizes = {"S": (side >> depth) ** 2, "V": V, "F": FRAMES}
+            for block in chain.chain.blocks:
+                tokens = prod(sizes[axis] for axis in SEQUENCES[block.kind])
+                found.append((block.kind, tokens, tokens, HEADS))
+                if block.cross:
+                    found.append(("cross", tokens, WORDS, HEADS))
+        return found
 
     def run(self, x: Tensor, t: Tensor, text: Tensor, visit: Visitor) -> Tensor:
         """As a call, with a visitor at each region."""
@@ -130,6 +145,11 @@ class Walk:
             return [f"{s}.chain" if s == "middle" else _numbered(sides, i)
                     for i, s in enumerate(sides)]  # fmt: skip
         return [_numbered(sides, i) for i in range(len(sides))]
+
+    def chain_at(self, name: str) -> int:
+        """Position of a chain's event, by its name."""
+        places = [i for i, event in enumerate(self.events) if event == "chain"]
+        return places[self.chain_names().index(name)]
 
     def at(self, what: str) -> int:
         """Position of an event, by how it begins."""
@@ -215,5 +235,5 @@ def build(
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     images = B * V * FRAMES
     x = torch.randn(images, 4, side, side, generator=generator)
-    text = torch.randn(B, 3, TEXT, generator=generator)
+    text = torch.randn(B, WORDS, TEXT, generator=generator)
     return net, (x.double(), torch.full((images,), 0.7).double(), text.double())

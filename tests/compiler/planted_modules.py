@@ -14,19 +14,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-C, TEXT, B, V, FRAMES = 8, 6, 1, 2, 3
+from tests.compiler.planted_attention import PLAIN, Attention, Written
+
+C, TEXT, WORDS, B, V, FRAMES = 8, 6, 3, 1, 2, 3
 # Which axes are the sequence of an attention.
 SEQUENCES = {"spatial": "S", "camera": "V", "motion": "F", "joint": "FVS"}
 Run = Callable[[Tensor], Tensor]
+Modulated = Callable[[nn.Module, Tensor], Tensor]
+Style = Literal["plain", "ff_in", "blend", "modulated", "parallel", "scaled"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """One attention: `x + attn + [cross] + ff`, that after a feed-forward, or blended with x."""
+    """One attention: `x + attn + [cross] + ff`, that after a feed-forward, or blended with x.
+
+    Modulated, each norm has a shift and a scale, and each residual a gate, made of the text.
+    Parallel, attention and feed-forward read one norm. Scaled, each residual comes by half.
+    """
 
     kind: str
-    style: Literal["plain", "ff_in", "blend"] = "plain"
+    style: Style = "plain"
     cross: bool = False
+    how: Written = PLAIN
 
 
 @dataclass(frozen=True)
@@ -53,32 +62,9 @@ class Visitor(Protocol):
     def __call__(self, name: str, form: str, entry: Tensor, run: Run) -> Tensor: ...
 
 
-class Dot(nn.Module):
-    """Attention itself, as a module, so that it has a cost."""
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (part.unflatten(-1, (2, -1)).transpose(1, 2) for part in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-class Attention(nn.Module):
-    """Norm, projections, attention, projection."""
-
-    def __init__(self, context: int = C) -> None:
-        super().__init__()
-        self.norm, self.dot = nn.LayerNorm(C), Dot()
-        self.q, self.out = nn.Linear(C, C), nn.Linear(C, C)
-        self.k, self.v = nn.Linear(context, C), nn.Linear(context, C)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = self.norm(x)
-        keys = x if context is None else context
-        return self.out(self.dot(self.q(x), self.k(keys), self.v(keys)))
-
-
 def feed_forward() -> nn.Module:
-    """Norm and two linears."""
-    return nn.Sequential(nn.LayerNorm(C), nn.Linear(C, 2 * C), nn.GELU(), nn.Linear(2 * C, C))
+    """Two linears."""
+    return nn.Sequential(nn.Linear(C, 2 * C), nn.GELU(), nn.Linear(2 * C, C))
 
 
 class BlockModule(nn.Module):
@@ -87,9 +73,11 @@ class BlockModule(nn.Module):
     def __init__(self, block: Block, order: str, name: str) -> None:
         super().__init__()
         self.block, self.name, self.order = block, name, order
-        self.attention, self.ff = Attention(), feed_forward()
-        self.cross = Attention(TEXT) if block.cross else None
+        self.attention, self.ff = Attention(block.how, C, C), feed_forward()
+        self.cross = Attention(block.how, C, TEXT) if block.cross else None
         self.ff_in = feed_forward() if block.style == "ff_in" else None
+        self.norms = nn.ModuleList(nn.LayerNorm(C) for _ in range(4))
+        self.modulation = nn.Linear(TEXT, 6 * C) if block.style == "modulated" else None
         self.shift = nn.Parameter(torch.empty(C)) if block.style == "blend" else None
         self.mix = nn.Parameter(torch.empty(1)) if block.style == "blend" else None
 
@@ -105,12 +93,30 @@ class BlockModule(nn.Module):
         return visit(self.name, "difference", grid, blended)
 
     def _inside(self, x: Tensor, text: Tensor) -> Tensor:
+        first, cross, last, before = self.norms
         if self.ff_in is not None:
-            x = x + self.ff_in(x)
-        x = x + self.attention(x)
+            x = x + self.ff_in(before(x))
+        if self.block.style == "parallel":
+            y = first(x)
+            return x + self.attention(y) + self.ff(y)
+        attending, feeding = self._modulation(text)
+        x = x + attending(self.attention, first(x))
         if self.cross is not None:
-            x = x + self.cross(x, text.repeat_interleave(x.shape[0] // len(text), dim=0))
-        return x + self.ff(x)
+            words = text.repeat_interleave(x.shape[0] // len(text), dim=0)
+            x = x + self.cross(cross(x), words)
+        return x + feeding(self.ff, last(x))
+
+    def _modulation(self, text: Tensor) -> tuple[Modulated, Modulated]:
+        """How attention and feed-forward are called."""
+        if self.modulation is None:
+            one: Modulated = lambda part, y: part(y)  # noqa: E731
+            half: Modulated = lambda part, y: 0.5 * part(y)  # noqa: E731
+            return (half, half) if self.block.style == "scaled" else (one, one)
+        a, b, gate, c, d, gate_ff = self.modulation(text.mean(1, keepdim=True)).chunk(6, dim=-1)
+        return (
+            lambda part, y: gate * part(y * (1 + b) + a),
+            lambda part, y: gate_ff * part(y * (1 + d) + c),
+        )
 
     def _grouped(self, grid: Tensor, run: Run) -> Tensor:
         """Run on [groups, tokens, C], and put the grid together again."""

@@ -170,7 +170,7 @@ def test_a_graph_without_attention_is_refused_by_type() -> None:
 
 
 OPTIONS = (
-    "'adaptive', 'geometry', 'invariant', 'level_unit', 'levels', 'lowering', 'max_cache_bytes', "
+    "'adaptive', 'conditional', 'geometry', 'invariant', 'level_unit', 'levels', 'lowering', 'max_cache_bytes', "
     "'merge_projections', 'plan', 'regions', 'strict'"
 )
 

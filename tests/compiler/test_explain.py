@@ -58,14 +58,14 @@ def test_json_has_exactly_the_fields_of_the_contract() -> None:
     found = json.loads(json.dumps(small().to_json()))
     assert list(found) == [
         "model", "params", "geometry", "sites", "regions", "folded_sites", "flops_per_call",
-        "flops_by_kind", "plan", "unclassified", "prologue", "dead_weights",
+        "flops_by_kind", "plan", "unclassified", "aside", "prologue", "dead_weights",
     ]  # fmt: skip
     assert list(found["sites"][0]) == [
         "name", "kind", "region", "query_tokens", "key_tokens", "heads", "groups",
     ]  # fmt: skip
     assert list(found["regions"][0]) == ["name", "kind", "parent", "flops", "slot_bytes"]
     assert list(found["plan"]) == [
-        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes", "left_out",
+        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes", "slots", "left_out",
     ]  # fmt: skip
     assert found["geometry"] == {"batch": 2, "views": 3, "frames": 2, "height": 8, "width": 8}
     assert found["model"] == "MultiViewNet"
@@ -133,6 +133,24 @@ def test_dead_weights_are_those_that_change_nothing() -> None:
         live = next(p for name, p in model.named_parameters() if name not in names)
         live.add_(0.25)
         assert not torch.equal(model(**call), before)
+
+
+def test_what_is_extrapolated_is_shown_with_the_values_it_holds() -> None:
+    info = small()
+    texts = ({}, {}, {"core": "reuse(1)"}, {"core": "reuse(1)"}, {}, {"core": "reuse"})
+    rows = tuple({name: Action.parse(act) for name, act in row.items()} for row in texts)
+    plan = replace(info.plan, levels=info.plan.levels[:6], streams={"main": rows}, max_age=4)
+    shown = replace(info, plan=plan)
+    [core] = [region for region in info.regions if region.name == "core"]
+    assert shown.to_json()["plan"]["slots"] == [
+        {"region": "core", "values": 2, "bytes": 2 * core.slot_bytes}
+    ]
+    assert shown.to_json()["plan"]["cache_peak_bytes"] == 2 * core.slot_bytes
+    assert shown.cost.by_step[2] == shown.cost.by_step[5]
+    text = str(shown)
+    assert "slots that are extrapolated" in text
+    assert re.search(r"1 +2 values +[\d.]+ kB +reuse\(1\) at 2-3 +core", text), text
+    assert "extrapolated" not in str(info)
 
 
 def test_a_plan_with_contradicting_cells_is_shown_settled() -> None:

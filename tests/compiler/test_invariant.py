@@ -32,7 +32,7 @@ def inputs() -> dict[str, int]:
 
 def test_it_is_an_option_of_the_backend() -> None:
     assert Options.read({"invariant": {"x": "4:8", "y": False}}).invariant is not None
-    with pytest.raises(OptionError, match="wanted a mapping of input to channels, or to False"):
+    with pytest.raises(OptionError, match="wanted a mapping of input to channels, True or False"):
         Options.read({"invariant": "4:8"})
 
 
@@ -138,6 +138,15 @@ def test_only_declared_channels_count() -> None:
             {"timesteps": False},
             "option 'invariant' has False for 'timesteps', the noise level, which changes at every "
             "step without that; leave it out.",
+        ),
+        (
+            {"timesteps": True},
+            "option 'invariant' has True for 'timesteps', the noise level, which changes at every "
+            "step; leave it out.",
+        ),
+        (
+            {"y": True},
+            "option 'invariant' has True for 'y', which is taken to stay the same; leave it out.",
         ),
     ],
 )

@@ -11,9 +11,27 @@ from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
 
 from tests.compiler.planted import Net, build, costs, products
-from tests.compiler.planted_modules import FRAMES, Block, Body, Chain, V
+from tests.compiler.planted_attention import (
+    GROUPED,
+    NORMS,
+    PROJECTIONS,
+    ROPES,
+    SPELLINGS,
+    Written,
+)
+from tests.compiler.planted_modules import FRAMES, Block, Body, Chain, Style, V
 
 KINDS = ("spatial", "camera", "motion", "joint")
+STYLES: tuple[Style, ...] = ("ff_in", "plain", "blend", "modulated", "scaled", "parallel")
+
+
+@st.composite
+def written(draw: st.DrawFn) -> Written:
+    """An attention in any spelling, with heads of their own or in groups."""
+    spelling = draw(st.sampled_from((*SPELLINGS, *GROUPED)))
+    shared = ["grouped"] if spelling in GROUPED else PROJECTIONS[:-1]
+    projection, rope = draw(st.sampled_from(shared)), draw(st.sampled_from(sorted(ROPES)))
+    return Written(spelling, projection, rope, draw(st.sampled_from(NORMS)))
 
 
 @st.composite
@@ -23,8 +41,9 @@ def blocks(draw: st.DrawFn, kinds: Sequence[str]) -> tuple[Block, ...]:
     for kind in kinds:
         # A feed-forward between two blocks over one axis may belong to either.
         apart = not found or found[-1].kind != kind or found[-1].style == "blend"
-        styles = ("plain", "blend", "ff_in") if apart else ("plain", "blend")
-        found.append(Block(kind, draw(st.sampled_from(styles)), draw(st.booleans())))
+        style = draw(st.sampled_from(STYLES if apart else STYLES[1:]))
+        cross = style != "parallel" and draw(st.booleans())
+        found.append(Block(kind, style, cross, draw(written())))
     return tuple(found)
 
 
@@ -33,7 +52,10 @@ def chains(draw: st.DrawFn) -> Chain:
     """A chain of blocks around linears or convolutions, or one block on the stream."""
     wrap = draw(st.sampled_from(("linear", "linear", "conv", "none")))
     if wrap == "none":
-        return Chain((Block(draw(st.sampled_from(KINDS)), "plain", draw(st.booleans())),), "none")
+        style = draw(st.sampled_from(("plain", "modulated", "scaled", "parallel")))
+        cross = style != "parallel" and draw(st.booleans())
+        block = Block(draw(st.sampled_from(KINDS)), style, cross, draw(written()))
+        return Chain((block,), "none")
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=wrap == "conv"))
     return Chain(draw(blocks(kinds)), wrap)
 
@@ -66,6 +88,8 @@ def check_tree(body: Body, order: str, side: int = 8) -> None:
     found = find(net, call)
     got = {r.name: (r.kind, r.parent, r.ports[0].form) for r in found.regions}
     assert got == {one.name: (one.kind, one.parent, one.form) for one in net.regions}
+    assert [(s.kind, s.query_tokens, s.key_tokens, s.heads) for s in found.sites] == net.sites(side)
+    assert not found.unread
     spent = costs(net, call)
     assert sum(found.flops.values()) == sum(spent.values())
     inner = {one.name: products(one.module) for one in net.regions}

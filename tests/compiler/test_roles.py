@@ -66,3 +66,49 @@ def test_no_sample_is_refused() -> None:
     assert str(caught.value) == (
         "no input has the output's latent shape (2, 48); the inputs are 'input' (2, 3, 4, 4)."
     )
+
+
+class _Meeting(nn.Module):
+    """Two latents of one shape meet: one as it came, but for a factor; one through a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4, 4, 1)
+        self.first = nn.Conv2d(8, 4, 1)
+        self.embed = nn.Linear(2, 4)
+
+    def forward(self, image: Tensor, noisy: Tensor, a: Tensor, t: Tensor, rate: Tensor) -> Tensor:
+        angles = torch.stack([t.cos() + rate.cos(), a.sin().mean().expand(2)], dim=-1)
+        joined = torch.cat([self.stem(image), 0.5 * noisy], dim=1)
+        return self.first(joined) + self.embed(angles)[:, :, None, None]
+
+
+def _inputs() -> dict[str, Tensor]:
+    latents = {name: torch.zeros(2, 4, 6, 6) for name in ("image", "noisy")}
+    return {**latents, "a": torch.zeros(2, 5), "t": torch.zeros(2), "rate": torch.zeros(2)}
+
+
+def test_a_rival_of_the_sample_or_the_level_is_taken_to_change() -> None:
+    capture = capture_export(_Meeting().eval(), (), _inputs())
+    roles = find_roles(capture)
+    assert capture.table[roles.sample].target == "noisy"
+    assert roles.level is not None
+    assert capture.table[roles.level].target == "t"
+    assert [capture.table[index].target for index in roles.conditioning] == ["a"]
+
+
+def test_what_is_called_a_sample_is_one_where_the_graph_treats_several_alike() -> None:
+    two = {name: torch.zeros(2, 3, 4, 4) for name in ("a", "latents")}
+    capture = capture_export(_Sum().eval(), (), two)
+    assert capture.table[find_roles(capture).sample].target == "latents"
+
+
+def test_levels_that_nothing_tells_apart_are_none_of_them_conditioning() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, rate: Tensor, pace: Tensor, label: Tensor) -> Tensor:
+            return x * (rate.sin() + pace.sin() + label)[:, None, None, None]
+
+    three = {name: torch.zeros(2) for name in ("rate", "pace", "label")}
+    roles = find_roles(capture_export(Two().eval(), (), {"x": torch.zeros(2, 4, 4, 4), **three}))
+    assert roles.level is None
+    assert roles.conditioning == ()

@@ -264,13 +264,24 @@ REFUSED = [
     ),
     (
         key(actions={"stack.2.chain": Action("prune", keep=0.5)}),
-        "region 'stack.2.chain' has action prune(0.5), which is not built yet; this version "
-        "executes bypass, compute, reuse.",
+        "region 'stack.2.chain' is to be pruned and cannot be: its attentions are camera, motion, "
+        "spatial; wanted one of spatial, camera, motion. Compute or reuse it.",
     ),
     (
-        key(actions={"core": Action("reuse", order=1)}),
-        "region 'core' has action reuse(1), which is not built yet; this version executes bypass, "
-        "compute, reuse.",
+        key(actions={"stack.2.camera": Action("prune", keep=0.5)}),
+        "the variant reads relevance []; its pruned regions follow "
+        "['stack.2.spatial.relevance']. Name those.",
+    ),
+    (
+        key(["stack.2.chain.relevance"]),
+        "region 'stack.2.chain.relevance' is unknown to this model; it has 17 regions: 'core', "
+        "'stack.0.camera', 'stack.0.chain', 'stack.0.motion', 'stack.0.spatial', 'stack.1.camera', "
+        "'stack.1.chain', 'stack.1.motion', .... Did you mean 'stack.2.chain'?",
+    ),
+    (
+        key(["stack.2.spatial.relevance"], {"stack.2.spatial": REUSE}),
+        "region 'stack.2.spatial.relevance' is to be written where its action is reuse; only a "
+        "region that is computed can be written.",
     ),
 ]
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 from turbo4d.models.guiders import (
     LinearPredictionGuider,
+    RescaledGuider,
     SpatiotemporalPredictionGuider,
     TrianglePredictionGuider,
     VanillaCFG,
     combine,
+    rescale,
 )
 
 GOLDEN = json.loads(
@@ -68,3 +70,19 @@ def test_combine_weighs_each_image_by_its_own_scale():
     torch.testing.assert_close(guided[0], uncond[0])
     torch.testing.assert_close(guided[1], cond[1])
     torch.testing.assert_close(guided[2], 2 * cond[2] - uncond[2])
+
+
+def test_rescale_takes_back_the_contrast_that_guidance_added():
+    generator = torch.Generator().manual_seed(0)
+    uncond, cond = (torch.randn(6, 4, 2, 2, generator=generator).double() for _ in range(2))
+    guided = combine(uncond, cond, torch.full((6,), 7.5, dtype=torch.float64))
+    assert guided.std() > 4 * cond.std()
+    assert torch.equal(rescale(guided, cond, 0.0), guided)
+    whole, most = (rescale(guided, cond, share) for share in (1.0, 0.7))
+    torch.testing.assert_close(whole.std(), cond.std(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(most, 0.7 * whole + 0.3 * guided, rtol=1e-12, atol=0)
+
+
+def test_a_rescaled_guider_has_the_scales_of_the_other():
+    other = SpatiotemporalPredictionGuider(2.0)
+    assert torch.equal(RescaledGuider(other, 0.5).scale(3, 4), other.scale(3, 4))

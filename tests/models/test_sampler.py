@@ -7,9 +7,14 @@ import torch
 from safetensors.torch import load_file
 from turbo4d.models.branches import KEYS, Branches
 from turbo4d.models.config import SV4DConfig
-from turbo4d.models.guiders import SpatiotemporalPredictionGuider, VanillaCFG
+from turbo4d.models.guiders import RescaledGuider, SpatiotemporalPredictionGuider, VanillaCFG
 from turbo4d.models.random_weights import fill_random
-from turbo4d.models.sampler import guided_denoiser, sample_dpmpp_2m, sample_euler
+from turbo4d.models.sampler import (
+    guided_denoiser,
+    sample_dpmpp_2m,
+    sample_euler,
+    sequential_denoiser,
+)
 from turbo4d.models.schedule import edm_sigmas, v_scaling
 from turbo4d.models.unet import SV4DUNet
 
@@ -240,3 +245,23 @@ def test_a_perfect_model_samples_the_closed_form(scale):
     denoiser = guided_denoiser(model, branches, VanillaCFG(scale), sigmas)
     x = torch.randn(4, 4, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(denoiser(x, step), wrong + scale * (right - wrong))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_a_call_for_each_branch_predicts_what_one_call_does(unet, golden, share):
+    branches = golden_branches(golden, torch.float64)
+    model, sigmas = unet.to(torch.float64), edm_sigmas(3, dtype=torch.float64)
+    guider = RescaledGuider(SpatiotemporalPredictionGuider(2.0), share)
+    told = []
+    together = guided_denoiser(model, branches, guider, sigmas)
+    apart = sequential_denoiser(
+        model, branches, guider, sigmas, lambda i, branch: told.append((i, branch))
+    )
+    x = 40 * golden["noise"].to(torch.float64)
+    with torch.no_grad():
+        wanted, found = together(x, 1), apart(x, 1)
+    assert told == [(1, "uncond"), (1, "cond")]
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    plain = guided_denoiser(model, branches, guider.guider, sigmas)
+    with torch.no_grad():
+        assert torch.equal(plain(x, 1), wanted) == (share == 0)

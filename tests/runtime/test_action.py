@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from turbo4d.runtime.errors import PlanError
 ACTIONS = st.one_of(
     st.sampled_from([Action("compute"), Action("bypass")]),
     st.integers(0, 9).map(lambda order: Action("reuse", order=order)),
-    st.floats(0, 1, exclude_min=True, exclude_max=True).map(lambda k: Action("prune", keep=k)),
+    st.floats(0, 1, exclude_min=True).map(lambda k: Action("prune", keep=k)),
 )
 CHOICES = "there are bypass, compute, prune(KEEP), reuse, reuse(ORDER)."
 
@@ -53,8 +54,16 @@ def test_a_share_that_is_no_number_is_refused():
         ({"kind": "reuse", "keep": 0.5}, "action: reuse has keep 0.5; prune has, nothing else."),
         ({"kind": "prune"}, "action: prune has keep None; prune has, nothing else."),
         (
-            {"kind": "prune", "keep": 1.0},
-            "action: prune keeps 1.0; wanted a share between 0 and 1.",
+            {"kind": "prune", "keep": 0.0},
+            "action: prune keeps 0.0; wanted a share above 0 and at most 1.",
+        ),
+        (
+            {"kind": "prune", "keep": 1.5},
+            "action: prune keeps 1.5; wanted a share above 0 and at most 1.",
+        ),
+        (
+            {"kind": "prune", "keep": math.nan},
+            "action: prune keeps nan; wanted a share above 0 and at most 1.",
         ),
     ],
 )

@@ -3,6 +3,7 @@ import re
 
 import pytest
 import torch
+from turbo4d.runtime import finite_watch
 from turbo4d.runtime.errors import SessionError, StaleSlotError
 
 from tests.runtime.fake import (
@@ -141,6 +142,19 @@ def test_a_slot_that_nobody_reads_any_more_is_let_go():
     assert [event["kind"] for event in run.report()["events"]] == ["full-variant"]
 
 
+class Busy:
+    """An event on a device that the host is far ahead of."""
+
+    def __init__(self, waits):
+        self.waits = waits
+
+    def query(self):
+        return False
+
+    def synchronize(self):
+        self.waits.append("synchronize")
+
+
 def test_no_call_waits_for_the_device(monkeypatch):
     waits = []
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
@@ -152,6 +166,7 @@ def test_no_call_waits_for_the_device(monkeypatch):
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     monkeypatch.setattr(torch, "equal", lambda *_: waits.append("equal"))
+    monkeypatch.setattr(finite_watch, "_sent", lambda bounds: (bounds, Busy(waits)))
     fast, _ = runner("fast")
     calls = calls_of(8)
     with session(fast, levels=SIGMAS) as run:

@@ -6,7 +6,16 @@ from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.plan import RegionInfo
 
 from tests.runtime.fake import CHAINS, REGIONS, REUSE, SLOT_BYTES, plan_of
-from tests.runtime.random_plans import PARENT, TREE, holders, keys_of, legal_rows, plan
+from tests.runtime.random_plans import (
+    PARENT,
+    RELEVANCE,
+    SLOTS,
+    TREE,
+    holders,
+    keys_of,
+    legal_rows,
+    plan,
+)
 
 
 class Illegal(Exception):
@@ -32,18 +41,22 @@ def interpret(rows, max_age: int) -> tuple[list[set[str]], int]:
                 raise Illegal
             if action.reads:
                 reads.append((past[-1 - action.order :], step, name))
+            if action.kind == "prune":
+                says = written[RELEVANCE[name]] if RELEVANCE[name] else []
+                if not says or step - says[-1] > max_age:
+                    raise Illegal
+                reads.append((says[-1:], step, f"{RELEVANCE[name]}.relevance"))
         for name in executed - {*row}:
             written[name].append(step)
     needed = [{n for sources, _, n in reads if step in sources} for step in range(len(rows))]
-    sizes = {
-        r.name: r.slot_bytes * max((len(s) for s, _, n in reads if n == r.name), default=0)
-        for r in TREE
-    }
-    held = [{n for s, last, n in reads if s[0] <= step <= last} for step in range(len(rows))]
-    return needed, max(sum(sizes[n] for n in names) for names in held)
+    held = [
+        {(name, at) for sources, last, name in reads for at in sources if at <= step <= last}
+        for step in range(len(rows))
+    ]
+    return needed, max(sum(SLOTS[name] for name, _ in values) for values in held)
 
 
-ANY_ACTION = st.sampled_from(["reuse", "reuse", "bypass", "prune(0.5)", "reuse(1)"])
+ANY_ACTION = st.sampled_from(["reuse", "bypass", "prune(0.5)", "reuse(1)", "reuse(2)"])
 ANY_ROW = st.none() | st.dictionaries(
     st.sampled_from(sorted(PARENT)), ANY_ACTION.map(Action.parse), max_size=2
 )
@@ -64,6 +77,7 @@ def test_it_agrees_with_a_naive_interpreter(rows, max_age):
         None if row is None else names for row, names in zip(rows, writes, strict=True)
     ]
     assert set(proof.slots) == {name for names in writes for name in names}
+    assert {*proof.depth} == {*proof.slots}
 
 
 @given(st.data(), st.integers(0, 4))
@@ -190,6 +204,55 @@ def test_streams_are_proven_apart_and_their_peaks_add_up():
     assert [key.name for key in proof.variants] == ["compute+core.w", "core.reuse"]
     with pytest.raises(PlanError, match="stream 'odd', step 1, region 'core': its slot is read"):
         plan_of(streams={"even": [{}, {}], "odd": [None, REUSE]}).check(REGIONS)
+
+
+PRUNABLE = (
+    RegionInfo("s", "block", None, True, 10, 100, "s", 3, 80, ""),
+    RegionInfo("c", "block", None, True, 20, 100, "s", 3, 90, ""),
+    RegionInfo("j", "chain", None, True, 40, 100, unprunable="its attentions are joint"),
+)
+
+
+def test_a_pruned_region_reads_its_slot_and_what_says_which_tokens_matter():
+    half, tenth = "prune(0.5)", "prune(0.1)"
+    proof = plan_of({}, {"c": half}, {"c": half, "s": tenth}, {}).check(PRUNABLE)
+    first, second, third, last = keys_of(proof)
+    assert first.writes == ("c", "s.relevance")
+    assert (second.relevance, second.reads) == (("s.relevance",), ("c", "s.relevance"))
+    # A step that computes the source refreshes its relevance, and the slot if it is read.
+    assert second.writes == ("s", "s.relevance")
+    assert (third.reads, third.writes) == (("c", "s", "s.relevance"), ())
+    assert (last.reads, last.relevance) == ((), ())
+    assert proof.peak_bytes == 10 + 20 + 3
+    assert proof.skipped_flops["main"] == (0, 45, 45 + 72, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (
+            [{}, {"j": "prune(0.5)"}],
+            "step 1, region 'j': prune(0.5) of a region that cannot be pruned: its attentions are "
+            "joint. Compute or reuse it.",
+        ),
+        (
+            [{"s": "bypass"}, {"c": "prune(0.5)"}],
+            "step 1, region 'c': the slot 's.relevance', which says which tokens matter, is read "
+            "before it is written; compute 's' first.",
+        ),
+        (
+            [{}, {"s": "bypass"}, {"s": "bypass"}, {"s": "bypass", "c": "prune(0.5)"}],
+            "step 3, region 'c': the slot 's.relevance', which says which tokens matter, is 3 "
+            "steps old; the plan allows 2. Compute 's' at step 2 or raise max_age.",
+        ),
+        ([{"c": "prune(1.0)"}], "step 0, region 'c': its slot is read before it is written; "
+         "compute the region first."),
+    ],
+)  # fmt: skip
+def test_a_prune_that_cannot_be_carried_out_is_named(rows, text):
+    with pytest.raises(PlanError) as caught:
+        plan_of(*rows, max_age=2).check(PRUNABLE)
+    assert str(caught.value) == f"plan 'p', stream 'main', {text}"
 
 
 def test_a_step_whose_chains_are_reused_can_write_the_core():

@@ -10,12 +10,12 @@ from turbo4d.runtime.runner import Runner
 from turbo4d.runtime.signature import Signature
 
 from tests.runtime.fake import GEOMETRY, make_args, signature
-from tests.runtime.random_plans import TREE, legal_rows
+from tests.runtime.random_plans import SLOTS, TREE, legal_rows
 from turbo4d import session
 
 # How the slot of a region is divided among the tensors of its cut.
 PORTS = {"core": (700, 299, 1), "a.chain": (60, 40), "lone.chain": (1,)}
-SIZES = {region.name: PORTS.get(region.name, (region.slot_bytes,)) for region in TREE}
+SIZES = {name: PORTS.get(name, (size,)) for name, size in SLOTS.items()}
 STREAMS = ("cond", "uncond")
 
 

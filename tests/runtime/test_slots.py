@@ -29,6 +29,9 @@ def test_a_region_of_several_values_has_several_tensors():
     assert slots.missing(["r", "r"]) == ()
     assert slots.ages(["r", "q"], 3) == {"r": 3}
     slots.write(["r", "r"], [c, a], 2)
+    assert slots.size_bytes() == 40 + 28
+    slots.keep({"r": 1, "s": 1})
+    assert slots.size_bytes() == 40
     assert slots.read(["r", "r"], 2, 0)[0] is c
     text = "slot 'r' holds 2 tensors and 1 are read; the engines that write and read it disagree."
     with pytest.raises(Turbo4DError, match=f"^{re.escape(text)}$"):
@@ -61,7 +64,7 @@ def test_a_write_makes_it_young():
 
 def test_what_is_not_kept_is_gone():
     slots = filled(a=torch.zeros(1), b=torch.zeros(1))
-    slots.keep({"b", "c"})
+    slots.keep({"b": 1, "c": 1})
     assert slots.missing(["a", "b"]) == ("a",)
     slots.drop()
     assert not slots

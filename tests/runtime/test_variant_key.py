@@ -2,7 +2,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
-from turbo4d.runtime.action import BYPASS, REUSE
+from turbo4d.runtime.action import BYPASS, REUSE, Action
 from turbo4d.runtime.plan import VariantKey
 
 CHAINS = tuple(sorted(f"{side}.{level}.chain" for side in ("down", "up") for level in range(3)))
@@ -29,8 +29,20 @@ def test_names_are_the_same_on_every_machine():
     assert key(reused=CHAINS).name == "6chain.reuse.bfd6"
 
 
+def test_every_order_of_reuse_is_one_graph():
+    ordered = VariantKey((("core", Action("reuse", order=2)),), (), exact=True)
+    assert ordered == key(reused=["core"])
+    assert ordered.actions == (("core", REUSE),)
+
+
 def test_it_reads_what_it_reuses_and_not_what_it_leaves_out():
     assert key(reused=["core"], bypassed=[CHAINS[0]]).reads == ("core",)
+
+
+def test_it_reads_what_says_which_tokens_matter():
+    pruned = VariantKey((("a.camera", Action("prune", keep=0.5)),), (), True, ("a.spatial.x",))
+    assert pruned.reads == ("a.camera", "a.spatial.x")
+    assert pruned.name == "a.camera.prune(0.5)"
 
 
 @given(SUBSETS, SUBSETS, SUBSETS, SUBSETS)

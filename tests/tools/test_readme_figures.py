@@ -5,12 +5,15 @@ from turbo4d.tools import readme_figures
 from turbo4d.tools.readme_figures import (
     BEGIN,
     END,
+    FOREIGN_BEGIN,
+    FOREIGN_END,
     README,
     RESULTS,
     TABLES,
     block,
     read_reports,
     with_block,
+    with_figures,
 )
 from turbo4d.tools.result_tables import tables
 
@@ -67,7 +70,7 @@ def test_only_the_block_between_the_markers_changes():
 
 
 def test_the_readme_shows_the_stored_reports():
-    assert README.read_text() == with_block(README.read_text(), block(read_reports(RESULTS)))
+    assert README.read_text() == with_figures(README.read_text())
 
 
 def test_the_tables_are_the_stored_measurements():
@@ -90,10 +93,12 @@ def test_a_table_holds_the_measured_figures(tmp_path):
 @pytest.mark.parametrize(("figures", "status"), [("same", 0), ("other", 1)])
 def test_check_tells_by_its_status(figures, status, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
-    readme.write_text(f"{BEGIN}\nsame\n{END}\n")
+    text = f"{BEGIN}\nsame\n{END}\n{FOREIGN_BEGIN}\nNot measured yet.\n{FOREIGN_END}\n"
+    readme.write_text(text)
+    monkeypatch.setattr(readme_figures, "FOREIGN", tmp_path / "foreign.json")
     monkeypatch.setattr(readme_figures, "README", readme)
     monkeypatch.setattr(readme_figures, "TABLES", tmp_path / "tables.md")
     (tmp_path / "tables.md").write_text(tables(RESULTS))
     monkeypatch.setattr(readme_figures, "block", lambda reports: figures)
     assert readme_figures.main(["--check"]) == status
-    assert readme.read_text() == f"{BEGIN}\nsame\n{END}\n"
+    assert readme.read_text() == text

@@ -1,0 +1,208 @@
+"""Five video transformers of diffusers: every attention with its kind, exact identity, reuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from turbo4d.compiler.analysis import Analysis, analyse
+from turbo4d.compiler.capture import capture_export
+from turbo4d.compiler.flops import count_flops
+from turbo4d.compiler.specialise import specialise
+from turbo4d.runtime.action import REUSE
+from turbo4d.runtime.variant_key import VariantKey
+from turbo4d.tools.foreign_models import BATCH, FRAMES, WORDS, Foreign, build
+
+from tests.compiler.legal_plans import Rows, run_plan
+from tests.compiler.plan_interpreter import Interpreter, Values
+from tests.support import flat_args
+
+# Patches of 2 x 2 in images of 8 x 8; LTX is given its tokens as they are.
+SPACE, HEADS = 4 * 4, 2
+VIDEO = FRAMES * SPACE
+JOINT = ("joint", VIDEO, VIDEO, HEADS, BATCH)
+TEXT_TOO = ("joint", VIDEO + WORDS, VIDEO + WORDS, HEADS, BATCH)
+CROSS = ("cross", VIDEO, WORDS, HEADS, BATCH)
+LATTE = [
+    ("spatial", SPACE, SPACE, HEADS, BATCH * FRAMES),
+    ("cross", SPACE, WORDS, HEADS, BATCH * FRAMES),
+    ("motion", FRAMES, FRAMES, HEADS, BATCH * SPACE),
+]
+SITES = {
+    "cogvideox": [TEXT_TOO] * 3,
+    "latte": LATTE * 3,
+    "wan": [JOINT, CROSS] * 3,
+    "hunyuan_video": [TEXT_TOO] * 4,
+    "ltx_video": [JOINT, CROSS] * 3,
+}
+NOTES = {
+    "cogvideox": {"over context F H W"},
+    "latte": {""},
+    "wan": {"over F H W", ""},
+    "hunyuan_video": {"over F H W context, masked"},
+    "ltx_video": {"over F H W", "masked"},
+}
+"""HunyuanVideo and LTX leave out the words that the text has not."""
+
+# Of each chain, the shapes of its slots without the branches and the channels.
+PORTS: dict[str, list[tuple[int, ...]]] = {
+    "cogvideox": [(VIDEO, WORDS), (VIDEO, WORDS), (VIDEO,)],
+    "latte": [(SPACE,), (FRAMES,)] * 3,
+    "wan": [(VIDEO,)] * 3,
+    "hunyuan_video": [(VIDEO, WORDS)] * 2 + [(VIDEO + WORDS,)] * 2,
+    "ltx_video": [(VIDEO,)] * 3,
+}
+"""Of CogVideoX nothing reads the text after its last block."""
+
+
+@cache
+def network(name: str) -> tuple[Foreign, Analysis]:
+    """A transformer with one call, and what the compiler finds without being told anything."""
+    foreign = build(name)
+    return foreign, analyse(capture_export(foreign.module, (), foreign.inputs))
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_every_attention_is_a_site_of_its_kind(name: str) -> None:
+    foreign, found = network(name)
+    got = [(s.kind, s.query_tokens, s.key_tokens, s.heads, s.groups) for s in found.sites]
+    assert got == SITES[name]
+    assert {site.note for site in found.sites} == NOTES[name]
+    # As many as the modules that attend; HunyuanVideo refines its text first.
+    modules = [m for m in foreign.module.modules() if type(m).__name__.endswith("Attention")]
+    refiners = ["context"] if name == "hunyuan_video" else []
+    assert [one.over for one in found.aside] == refiners
+    assert len(modules) == len(found.sites) + len(refiners)
+    assert not found.unread
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_the_geometry_is_found_in_the_graph(name: str) -> None:
+    foreign, found = network(name)
+    sizes = found.geometry.as_dict()
+    assert {what: sizes[what] for what in foreign.geometry} == dict(foreign.geometry)
+    assert sizes["views"] == 1
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_every_transformer_block_is_a_chain(name: str) -> None:
+    _, found = network(name)
+    core, *chains = found.regions
+    assert core.name == "core"
+    assert [chain.name for chain in chains] == [f"stack.{n}.chain" for n in range(len(chains))]
+    assert {chain.parent for chain in chains} == {"core"}
+    assert [tuple(port.shape[1] for port in chain.ports) for chain in chains] == PORTS[name]
+    # Together with the products before the first and after the last, they are all there is.
+    inside = sum(chain.flops for chain in chains)
+    assert 0.9 < inside / core.flops < 1
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_a_plan_without_actions_is_the_module_to_the_bit(name: str) -> None:
+    foreign, found = network(name)
+    with torch.no_grad():
+        [expected] = foreign.module(**foreign.inputs)
+    [got] = run_plan(found, [{}], [flat_args(found.capture, (), foreign.inputs)])
+    assert torch.equal(got, expected)
+
+
+Run = Callable[[Values], Values]
+
+
+def blocks_of(module: Any) -> list[nn.Module]:
+    """The transformer blocks in the order of the call."""
+    first = getattr(module, "blocks", None) or module.transformer_blocks
+    if hasattr(module, "temporal_transformer_blocks"):
+        pairs = zip(first, module.temporal_transformer_blocks, strict=True)
+        return [block for pair in pairs for block in pair]
+    return [*first, *getattr(module, "single_transformer_blocks", [])]
+
+
+def interpreted(name: str, rows: Rows, steps: list[dict[str, Any]]) -> list[Tensor]:
+    """The outputs of each step by the network's own blocks, and a dict of slots."""
+    foreign, found = network(name)
+    names = [region.name for region in found.regions if region.kind == "chain"]
+    interpreter = Interpreter({**dict.fromkeys(names, "core"), "core": None})
+    blocks = blocks_of(foreign.module)
+    plain = [block.forward for block in blocks]
+    for block, region, forward in zip(blocks, names, plain, strict=True):
+        visit = _joined if type(block).__name__ == "HunyuanVideoSingleTransformerBlock" else _apart
+        block.forward = visit(interpreter, region, block, forward)
+    outputs: list[Tensor] = []
+    with torch.no_grad():
+        for row, step in zip(rows, steps, strict=True):
+            interpreter.begin(row)
+            outputs.append(foreign.module(**step)[0])
+    for block in blocks:
+        del block.forward
+    return outputs
+
+
+def _apart(interpreter: Interpreter, region: str, block: nn.Module, forward: Any) -> Any:
+    """A block whose slots hold what it adds to the streams that it takes and gives."""
+
+    def visited(*args: Any, **kwargs: Any) -> Any:
+        first: list[Any] = [*args, *kwargs.values()]
+        two = type(block).__name__ in ("CogVideoXBlock", "HunyuanVideoTransformerBlock")
+        if not two:
+            keep = lambda streams: (forward(streams[0], *first[1:]),)  # noqa: E731
+            return interpreter.streams(region, (first[0],), keep)[0]
+        return interpreter.streams(region, (first[0], first[1]), lambda s: forward(*s, *first[2:]))
+
+    return visited
+
+
+def _joined(interpreter: Interpreter, region: str, block: Any, forward: Any) -> Any:
+    """A block that adds to both streams at once; its slot holds what it adds."""
+
+    def visited(video: Tensor, text: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        parts: dict[str, Tensor] = {}
+
+        def added(_: Tensor) -> Tensor:
+            hooks = [
+                block.norm.register_forward_hook(lambda *a: parts.update(gate=a[2][1])),
+                block.proj_out.register_forward_hook(lambda *a: parts.update(made=a[2])),
+            ]
+            forward(video, text, *args)
+            for hook in hooks:
+                hook.remove()
+            return parts["gate"].unsqueeze(1) * parts["made"]
+
+        joined = interpreter(region, "sum", torch.cat([video, text], dim=1), added)
+        return joined.split([video.shape[1], text.shape[1]], dim=1)
+
+    return visited
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_reused_blocks_are_what_plain_python_makes_of_them(name: str) -> None:
+    """All of them, then every second, each with another sample and level than was recorded."""
+    foreign, found = network(name)
+    names = [region.name for region in found.regions if region.kind == "chain"]
+    turns = dict.fromkeys(names[1::2], "reuse")
+    rows: Rows = [{}, dict.fromkeys(names, "reuse"), turns, dict.fromkeys(names[:-1], "reuse")]
+    generator = torch.Generator().manual_seed(3)
+    sample = foreign.inputs[foreign.sample]
+    steps = [
+        foreign.call(sample + 0.3 * torch.randn(sample.shape, generator=generator), 700 - 100 * n)
+        for n in range(len(rows))
+    ]
+    got = run_plan(found, rows, [flat_args(found.capture, (), step) for step in steps])
+    for output, expected in zip(got, interpreted(name, rows, steps), strict=True):
+        assert torch.equal(output, expected)
+    assert not torch.equal(got[0], got[1])
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_reused_blocks_cost_nothing(name: str) -> None:
+    _, found = network(name)
+    chains = [region for region in found.regions if region.kind == "chain"]
+    key = VariantKey(tuple((chain.name, REUSE) for chain in chains), (), exact=False)
+    left = sum(count_flops(specialise(found, key).module.graph).values())
+    whole, inside = sum(found.flops.values()), sum(chain.flops for chain in chains)
+    # What all blocks read and nothing else does, such as the projected text, is gone as well.
+    assert 0 < left <= whole - inside < 0.06 * whole
