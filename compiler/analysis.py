@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from turbo4d.compiler.attentions import Unread, find_attentions, find_unread
 from turbo4d.compiler.axes import letters_of, map_axes
-from turbo4d.compiler.errors import NoSitesError
+from turbo4d.compiler.errors import CaptureError, NoSitesError
 from turbo4d.compiler.flops import count_flops
 from turbo4d.compiler.flow import Flow
 from turbo4d.compiler.geometry import resolve

@@ -13,7 +13,7 @@ from torch import fx
 from turbo4d.compiler.axis_rules import shape_of
 
 aten = torch.ops.aten
-_PRODUCTS = {
+_PRODUCTS: dict[object, int] = {
     aten.matmul.default: 0, aten.bmm.default: 0, aten.mm.default: 0, aten.baddbmm.default: 1,
 }  # fmt: skip
 """Products of matrices, with the position of their left operand."""

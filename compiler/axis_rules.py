@@ -231,9 +231,7 @@ def _stack(node: fx.Node, known: Known) -> Axes:
     parts: Any = node.args[0]
     rank = len(shape_of(node))
     index = (_int(node.args[1]) if len(node.args) > 1 else 0) % rank
-    axes = [
-        max(alike, key=_sure) for alike in zip(*(known(part) for part in parts), strict=True)
-    ]
+    axes = [max(alike, key=_sure) for alike in zip(*(known(part) for part in parts), strict=True)]
     # As a concatenation of axes of length 1, it runs over nothing.
     axes.insert(index, whole(Root("", len(parts), union=((),) * len(parts))))
     return tuple(axes)

@@ -70,18 +70,19 @@ def turbo4d(
     try:
         if mode is not None:
             raise OptionError(f"mode is {mode!r}; the turbo4d backend has options, no modes.")
-        return compile_denoiser(gm, example_inputs, Options.read({**(options or {}), **more}))
+        read = Options.read({**(options or {}), **more})
+        if (piece := current_piece()) is not None:
+            return compile_piece(gm, example_inputs, read, piece)
+        return compile_denoiser(gm, example_inputs, read)
     except Turbo4DError as error:
         raise through_dynamo(error, inspect.currentframe()) from error
 
 
 def compile_denoiser(
     gm: fx.GraphModule, example_inputs: Sequence[Any], options: Options
-) -> CompiledDenoiser | PassedOn:
-    """As `turbo4d`, with options that are already checked."""
+) -> CompiledDenoiser:
+    """As `turbo4d`, for a whole forward, with options that are already checked."""
     lowering = get_lowering(options.lowering)
-    if (piece := current_piece()) is not None:
-        return _compile_piece(gm, example_inputs, options, lowering, piece)
     capture = capture_compiled(gm, example_inputs)
     try:
         analysis = analyse(capture, options.geometry)
@@ -96,14 +97,16 @@ def compile_denoiser(
     return CompiledDenoiser(capture, _runner(analysis, options, lowering), analysis)
 
 
-def _compile_piece(
-    gm: fx.GraphModule,
-    example_inputs: Sequence[Any],
-    options: Options,
-    lowering: Lowering,
-    piece: Piece,
+def compile_piece(
+    gm: fx.GraphModule, example_inputs: Sequence[Any], options: Options, piece: Piece
 ) -> CompiledDenoiser | PassedOn:
-    """One graph of a forward that Dynamo broke: with the plan, or as it is where it has no part."""
+    """One graph of a forward that Dynamo broke: with the plan, or as it is where it has no part.
+
+    Raises:
+        CaptureError: in strict mode, where the piece has no part in the plan.
+        GeometryError: a geometry that the first piece contradicts.
+    """
+    lowering = get_lowering(options.lowering)
     refuse_mode(compiling_module())
     try:
         capture = capture_compiled(gm, example_inputs)

@@ -44,9 +44,12 @@ def into_cond(
         LowerError: something outside lies between two of the values.
     """
     graph = gm.graph
-    agreed = [_alike(graph, *pair) for pair in pairs]
+    members = {*inside, *(first for first, _ in pairs)}
+    # A part of what another cond gives goes inside with that cond, or not at all.
+    members -= {node for node in members if _is_part(node) and node.args[0] not in members}
+    agreed = [_alike(graph, *pair, apart=pair[0] not in members) for pair in pairs]
     computed, skipped = ([pair[at] for pair in agreed] for at in (0, 1))
-    members = {*inside, *computed, *(first for first, _ in pairs)}
+    members |= {*computed}
     others = _private(skipped, members)
     place = {node: at for at, node in enumerate(graph.nodes)}
     operands = sorted(
@@ -76,9 +79,16 @@ def into_cond(
     return values
 
 
-def _alike(graph: fx.Graph, computed: fx.Node, skipped: fx.Node) -> tuple[fx.Node, fx.Node]:
-    """Both values, copied where they lie in memory otherwise, or in a larger tensor."""
-    whole = owner(computed).meta["val"].numel() == computed.meta["val"].numel()
+def _is_part(node: fx.Node) -> bool:
+    source: Any = node.args[0] if node.args else None
+    return node.target is operator.getitem and source.target is COND
+
+
+def _alike(
+    graph: fx.Graph, computed: fx.Node, skipped: fx.Node, *, apart: bool
+) -> tuple[fx.Node, fx.Node]:
+    """Both values, copied where they lie in memory otherwise, in a larger tensor, or outside."""
+    whole = owner(computed).meta["val"].numel() == computed.meta["val"].numel() and not apart
     if whole and layout(computed.meta["val"]) == layout(skipped.meta["val"]):
         return computed, skipped
     dense = {"memory_format": torch.contiguous_format}

@@ -22,7 +22,6 @@ from turbo4d.compiler.sources import Source, read_sources
 from turbo4d.compiler.spelling import SPELLED
 from turbo4d.compiler.static_shapes import made_static
 
-
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
@@ -50,6 +49,7 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
                 f"input {source.target!r} is a {type(value).__name__} that may change from call to "
                 "call; wanted tensors of fixed shape. Call torch.compile with dynamic=False."
             )
+    _refuse_flexible(gm)
     traced = compat.trace(gm, example_inputs)
     if traced.mutated:
         raise CaptureError(_mutating([sources[index].target for index in traced.mutated]))
@@ -97,6 +97,7 @@ def capture_export(
     paths = _leaf_paths(module, call, named)
     rows, held = _rows(program, paths)
     flat = program.graph_module
+    _refuse_flexible(flat)
     if any(_must_retrace(node) for node in flat.graph.nodes):
         values = [node.meta.get("val") for node in flat.graph.find_nodes(op="placeholder")]
         traced = compat.trace(flat, values)
@@ -238,6 +239,15 @@ def refuse_mode(module: nn.Module | None) -> None:
             )
     if module is not None and module.training:
         raise CaptureError(_training(module))
+
+
+def _refuse_flexible(gm: fx.GraphModule) -> None:
+    for node in gm.graph.nodes:
+        if compat.is_higher_order(node.target) and node.target.name() == "flex_attention":
+            raise CaptureError(
+                f"%{node.name} is flex_attention, whose score function torch cannot trace again; "
+                "write it as F.scaled_dot_product_attention with attn_mask."
+            )
 
 
 def _training(module: nn.Module) -> str:

@@ -180,6 +180,9 @@ def _with_feed_forwards(flow: Flow, segment: Segment, following: dict[int, Segme
     """
     end, between = segment.exit, set[object]()
     while (after := following.get(_onward(flow, end, _ON_THE_WAY)[-1])) is not None:
+        # Beside another residual of the next block, it is that block's.
+        if not flow.is_segment(segment.entry, after.exit):
+            break
         between |= {flow.nodes[at].target for at in _onward(flow, end, _ON_THE_WAY)[1:]}
         end = after.exit
     if end == segment.exit:

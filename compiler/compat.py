@@ -7,10 +7,12 @@ Written against torch 2.13; the shapes of 2.11 and 2.12 are handled where they d
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +26,8 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
+
+_TORCH = str(Path(torch.__file__).parent) + os.sep
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def compiling_frame() -> Frame | None:
 
     Relies on the names of resumed functions, `torch_dynamo_resume_in_<function>_at_<line>`; on
     `compile_subgraph_reason.graph_break`; and on `compile_wrapper` being the frame that calls what
-    is compiled, with nothing but `torch/nn/modules/module.py` between where that is the outermost.
+    is compiled, with nothing but torch's own frames between where that is the outermost.
     """
     try:
         translator: Any = InstructionTranslator.current_tx()
@@ -224,7 +228,7 @@ def _stands_within(frame: FrameType | None) -> bool:
             between = False
         elif name == "compile_wrapper" and file.endswith("_dynamo/eval_frame.py"):
             return bool(between)
-        elif between is not None and not file.endswith("torch/nn/modules/module.py"):
+        elif between is not None and not file.startswith(_TORCH):
             between = True
         frame = frame.f_back
     return False

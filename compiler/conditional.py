@@ -107,17 +107,24 @@ def check_flags(key: VariantKey, regions: Mapping[str, Region]) -> None:
     Raises:
         PlanError: as `conditional`.
     """
-    check_key(key, regions)
     for name, action in key.actions:
         if action.kind not in ("reuse", "bypass"):
             raise PlanError(
                 f"region {name!r} has action {action}; a conditional engine computes a region or "
                 "skips it, so leave the option conditional off, or the action out of the plan."
             )
+    check_key(key, regions)
+    for name, action in key.actions:
         if action.kind == "bypass" and not regions[name].residual:
             raise PlanError(
                 f"region {name!r} is to be bypassed, but its slot holds its exit; only a region "
                 "that adds to its entry can be left out."
+            )
+    for name in key.writes:
+        if name not in regions:
+            raise PlanError(
+                f"slot {name!r} tells a pruned region its tokens; a conditional engine computes a "
+                "region or skips it, so leave the option conditional off, or prune out of the plan."
             )
 
 

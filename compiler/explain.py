@@ -12,6 +12,7 @@ from torch import nn
 from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.costs import flops_by_kind, folded_sites
+from turbo4d.compiler.explain_prune import Pruned, pruned_of
 from turbo4d.compiler.explain_text import text_of
 from turbo4d.compiler.plan_cost import PlanCost, plan_cost
 from turbo4d.compiler.regions import Region
@@ -71,6 +72,18 @@ class Explanation:
         """The plan's proof."""
         return self.plan.check([region.info for region in self.regions])
 
+    @property
+    def _slot_bytes(self) -> dict[str, int]:
+        """Of each slot that a plan may read: of regions, and of what says which tokens matter."""
+        known = [region.pruning for region in self.regions if region.pruning is not None]
+        own = {region.name: region.slot_bytes for region in self.regions}
+        return own | {how.relevance: how.relevance_bytes for how in known}
+
+    @cached_property
+    def pruned(self) -> tuple[Pruned, ...]:
+        """What the plan's pruned regions save and add."""
+        return pruned_of(self.analysis, self.check)
+
     @cached_property
     def cost(self) -> PlanCost:
         """What the plan's steps execute."""
@@ -100,10 +113,11 @@ class Explanation:
                 "flops_by_step": list(cost.by_step),
                 "cache_peak_bytes": self.check.peak_bytes,
                 "slots": [
-                    {"region": region.name, "values": depth, "bytes": depth * region.slot_bytes}
-                    for region in self.regions
-                    if (depth := self.check.depth.get(region.name))
+                    {"region": name, "values": depth, "bytes": depth * size}
+                    for name, size in self._slot_bytes.items()
+                    if (depth := self.check.depth.get(name))
                 ],
+                "pruned": [one.as_json() for one in self.pruned],
                 "left_out": list(self.left_out),
             },
             "unclassified": [

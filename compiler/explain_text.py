@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from turbo4d.compiler.costs import flops_by_kind, folded_sites
 from turbo4d.compiler.plan_cost import by_pattern
+from turbo4d.compiler.prune_gain import MEASURED
 from turbo4d.runtime.plan_text import picture
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def text_of(info: Explanation) -> str:
         _exact(info),
         _plan(info),
         _orders(info),
+        _pruned(info),
         f"operations of a step, as a share of a call that computes all\n{table(step_rows(info))}",
         *(f"unclassified: {name}: {reason}" for name, reason in info.unclassified.items()),
     ]
@@ -155,6 +157,32 @@ def order_rows(info: Explanation) -> list[Row]:
 def _orders(info: Explanation) -> str:
     rows = order_rows(info)
     return f"slots that are extrapolated, and what they hold\n{table(rows)}" if rows else ""
+
+
+def prune_rows(info: Explanation) -> list[Row]:
+    """Regions that are pruned: tokens kept, what that saves and adds, at which steps, names."""
+    streams = len(info.check.keys)
+    return [
+        (
+            str(len(one.regions)),
+            f"{one.gain.kept} of {one.gain.tokens} tokens",
+            f"saves {flops_text(one.gain.flops_saved)} and {bytes_text(one.gain.bytes_saved)}",
+            f"adds {bytes_text(one.gain.bytes_added)}",
+            f"{one.gain.seconds_saved() * 1e3:+.2g} ms",
+            f"at {_ranges(one.steps)}" + (f" of {one.stream}" if streams > 1 else ""),
+            _starred(one.regions),
+        )
+        for one in info.pruned
+    ]
+
+
+def _pruned(info: Explanation) -> str:
+    rows = prune_rows(info)
+    if not rows:
+        return ""
+    title = f"pruned regions, each in one step; time as predicted for {MEASURED.machine}"
+    losses = [one.loses for one in info.pruned if one.loses]
+    return "\n".join([title, table(rows), *losses])
 
 
 def _plan(info: Explanation) -> str:

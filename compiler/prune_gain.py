@@ -88,9 +88,7 @@ class PruneGain:
         return self.flops_saved / rates.flop_per_s + fewer / rates.byte_per_s
 
 
-def prune_gain(
-    analysis: Analysis, region: Region, keep: float, *, exact: bool = True
-) -> PruneGain:
+def prune_gain(analysis: Analysis, region: Region, keep: float, *, exact: bool = True) -> PruneGain:
     """What pruning a region is predicted to save in one step.
 
     Args:

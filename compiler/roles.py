@@ -122,7 +122,9 @@ def _sample(capture: Capture, found: Sequence[int], nodes: Sequence[fx.Node]) ->
 
 def _as_they_came(found: Sequence[int], nodes: Sequence[fx.Node]) -> list[int]:
     """Those that come to where all meet without a weight multiplied in on the way."""
-    meeting = set.intersection(*(set(reached([nodes[index]])) for index in found))
+    meeting = set(reached([nodes[found[0]]]))
+    for index in found[1:]:
+        meeting &= set(reached([nodes[index]]))
     place = next((node for node in nodes[0].graph.nodes if node in meeting), None)
     if place is None:
         return []

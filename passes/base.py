@@ -224,7 +224,7 @@ def add_slot(graph: fx.Graph, name: str, like: fx.Node) -> fx.Node:
 
 
 def slot_name(region: str, number: int = 0) -> str:
-    """Name of the placeholder that reads a region's slot: `slot_middle_chain`, then `.._chain_1`."""
+    """Name of the placeholder that reads a region's slot: `slot_middle_chain`, then `.._1`."""
     return f"slot_{region.replace('.', '_')}" + (f"_{number}" if number else "")
 
 

@@ -30,9 +30,10 @@ from torch.fx.node import map_arg
 
 from .base import Pass, PassError, PassReport, add_slot, aten, become, derive, emit
 from .tokens import MODULES
+from .tokens.alignment import shape_of
 from .tokens.choice import choose, put, take
 from .tokens.layout import TokensMixedError, kept_shape, length, read_layout, tokens_of
-from .tokens.rules import Carried, shape_of
+from .tokens.rules import Carried
 from .tokens.trace import Trace, trace
 
 

@@ -25,8 +25,9 @@ from torch import fx
 
 from .base import Pass, PassError, PassReport, aten, emit, return_also
 from .tokens import MODULES
+from .tokens.alignment import shape_of
 from .tokens.layout import read_layout
-from .tokens.rules import SDPA, masks_of, shape_of
+from .tokens.rules import SDPA, masks_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class RecordRelevance(Pass):
         region: whose attention it is, for the report.
         attention: its node.
         batch: of the dimensions of its queries before tokens and channels, the layout.
-        queries: how many are sampled at most; 0 for all.
+        queries: how many are sampled at most; 0 for all. Those of 32 rank nano's tokens as the
+            whole map does, with a Spearman correlation of 0.998 in the median of its images
+            (tools/measure_relevance.py).
     """
 
     name: ClassVar[str] = "record-relevance"
@@ -45,7 +48,7 @@ class RecordRelevance(Pass):
     region: str
     attention: str
     batch: tuple[str, ...]
-    queries: int = 64
+    queries: int = 32
 
     def rewrite(self, gm: fx.GraphModule, report: PassReport) -> None:
         """Return the sums."""

@@ -8,7 +8,6 @@ runs ahead of it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -81,10 +80,10 @@ class FiniteWatch:
                 elif not look.arrived.query():
                     break
             del self._looks[0]
-            bounds = look.bounds.tolist()
-            for n, name in enumerate(look.names):
-                if not all(map(math.isfinite, bounds[2 * n : 2 * n + 2])):
-                    bad[name, look.step] = None
+            finite = look.bounds.isfinite().view(-1, 2).all(1)
+            if not bool(finite.all()):
+                told = zip(look.names, finite, strict=True)
+                bad |= {(name, look.step): None for name, is_finite in told if not bool(is_finite)}
         return [*bad]
 
     def forget(self) -> None:

@@ -91,7 +91,7 @@ def resolve(
         geometry=geometry,
         levels=fed,
         level_unit=unit,
-        streams={name: _rows(sigmas, thresholds, by_kind, at) for name, at in visits.items()},
+        streams={name: rows_of(sigmas, thresholds, by_kind, at) for name, at in visits.items()},
         max_age=thresholds.max_age,
         max_variants=_MAX_VARIANTS if thresholds.drift else 1,
         max_cache_bytes=max_cache_bytes,
@@ -132,12 +132,20 @@ def reusable(
     return {kind: tuple(found[kind]) for kind in KINDS if kind in wanted and kind in found}
 
 
-def _rows(
+def rows_of(
     sigmas: Sequence[float],
     thresholds: Thresholds,
     by_kind: Mapping[RegionKind, tuple[str, ...]],
-    visited: Collection[int] | None,
+    visited: Collection[int] | None = None,
 ) -> tuple[Row, ...]:
+    """What a policy does at each step.
+
+    Args:
+        sigmas: of the steps.
+        thresholds: of the policy.
+        by_kind: the regions it may reuse, the largest kind first; see `reusable`.
+        visited: the steps at which the stream runs, None for all.
+    """
     rows: list[dict[str, Action] | None] = []
     written: dict[RegionKind, int] = {}  # step at which a kind's regions were last executed
     for step in range(len(sigmas)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -62,7 +62,7 @@ class Slots:
             StaleSlotError: where one was written more than `max_age` steps before `step`.
             Turbo4DError: where a slot holds more or fewer tensors than it is named times.
         """
-        left = {}
+        left: dict[str, Iterator[Tensor]] = {}
         for name, times in Counter(names).items():
             newest = self._slots[name][-1]
             if step - newest.step > max_age:

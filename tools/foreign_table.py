@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _HEAD = (
-    "model", "sites", "not classified", "regions", "plan `none`", "engine calls", "operations",
-    "speed-up", "error of the latent",
+    "model", "sites", "not classified", "regions", "plan `none`", "plan `exact`", "engine calls",
+    "operations", "speed-up", "error of the latent",
 )  # fmt: skip
 
 
@@ -26,9 +26,10 @@ def block(report: Mapping[str, Any] | None) -> str:
     return (
         f"{table}\n\n{len(report['rows'])} classes of `diffusers` {report['diffusers']}, each "
         f"compiled with nothing but its geometry, in a tiny configuration with {report['weights']} "
-        f"weights, {report['dtype']}: the sites are those on the sample's path. Plan `none` is set "
-        f"against the plain module over {report['steps']} Euler steps; engine calls, operations "
-        f"and speed-up are those of preset `{report['preset']}` over the same steps against as "
+        f"weights, {report['dtype']}: the sites are those on the sample's path. Plans `none` and "
+        f"`exact` are set against the plain module over {report['steps']} Euler steps; engine "
+        f"calls, operations and speed-up are those of preset `{report['preset']}` over the same "
+        "steps against as "
         f"many uncached ones, medians of {report['runs']} runs in turn, lowering "
         f"`{report['lowering']}` on both sides, compile time excluded. Random weights say nothing "
         "of quality, so the error is there to show that something was approximated, no more; and "
@@ -39,18 +40,22 @@ def block(report: Mapping[str, Any] | None) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    identity = row["identity_error"]
     return [
         f"`{row['model']}`",
         _counted(row["sites"]),
         "; ".join(f"`{one['name']}`: {one['reason']}" for one in row["unclassified"]) or "none",
         _counted(row["regions"]),
-        "equal in every bit" if identity == 0 else f"off by {identity:.1e}",
+        _identity(row["identity_error"]),
+        _identity(row["exact_error"]),
         _calls(row["calls_by_variant"]),
         f"{row['flops_share']:.0%}",
         f"**{row['speedup']:.2f}x**",
         f"{row['latent_error']:.1e}",
     ]
+
+
+def _identity(error: float) -> str:
+    return "equal in every bit" if error == 0 else f"off by {error:.0e}"
 
 
 def _calls(by_variant: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -168,7 +169,7 @@ def _apart(first: Values, second: Values) -> float:
 
 
 def sizes(nano: Nano, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row per lowering and way: graphs, bytes on disk, and what a process of its own grows by."""
+    """One row per lowering and way: graphs, bytes on disk, and what a process grows by."""
     rows: list[dict[str, Any]] = []
     for way in WAYS:
         say(f"sizes, eager {way}")
@@ -263,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.child is not None:
         print(json.dumps(child(args.child)))
         return 0
+    load_average = os.getloadavg()[0]
     say = partial(print, file=sys.stderr, flush=True)
     nano = Nano()
     found = {
@@ -272,6 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "torch": torch.__version__,
         "commit": commit(),
         "runs": args.runs,
+        "load_average": load_average,
         "rows": latency(nano, args.runs, say),
         "sizes": sizes(nano, say),
     }

@@ -12,12 +12,16 @@ from torch import Tensor
 from turbo4d.compiler.analysis import Analysis
 from turbo4d.compiler.backend import CompiledDenoiser
 from turbo4d.compiler.backend import turbo4d as backend
+from turbo4d.compiler.costs import variant_flops
+from turbo4d.compiler.exact import exact_form
+from turbo4d.compiler.specialise import specialise
 from turbo4d.models.guiders import SpatiotemporalPredictionGuider
 from turbo4d.models.sampler import guided_denoiser, sample_dpmpp_2m, sample_euler
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.plan import Plan, RegionInfo
 from turbo4d.runtime.plan_text import picture
 from turbo4d.runtime.report import Report
+from turbo4d.runtime.variant_key import VariantKey
 from turbo4d.tools.asset import Asset
 from turbo4d.tools.load_model import LoadedModel
 
@@ -31,8 +35,10 @@ SOLVERS: Mapping[str, Callable[..., Tensor]] = {
 
 
 def lowered(model: LoadedModel, lowering: str) -> LoadedModel:
-    """The model as the uncached side runs it: torch's own compiler under `inductor`, our lowering
-    of the plain graph where torch has none of its own."""
+    """The model as the uncached side runs it.
+
+    Torch's own compiler under `inductor`; where torch has none, our lowering of the plain graph.
+    """
     if lowering == "eager":
         return model
     ours: Any = partial(backend, plan="none", lowering=lowering)
@@ -81,6 +87,7 @@ class Turbo:
         self.plan: Plan | None = None
         self.regions: tuple[RegionInfo, ...] = ()
         self.analysis: Analysis | None = None
+        self._flops: dict[VariantKey, int] = {}
         self._options = dict(options)
         self.network = torch.compile(
             model.network, backend=self._backend, fullgraph=True, dynamic=False
@@ -120,6 +127,23 @@ class Turbo:
             )
             self.report, self.plan = run.report(), run.plan
         return latent
+
+    def flops(self, key: VariantKey) -> int:
+        """Operations of one step of a variant, counted in its graph.
+
+        Raises:
+            ValueError: the network has not been called yet.
+        """
+        if self.analysis is None:
+            raise ValueError("turbo: the network has not been sampled yet")
+        if key not in self._flops:
+            self._flops[key] = variant_flops(specialise(self.analysis, key))
+        return self._flops[key]
+
+    @property
+    def prologue_flops(self) -> int:
+        """Operations that a run of exact variants does once; 0 before the network was called."""
+        return 0 if self.analysis is None else exact_form(self.analysis).prologue.flops
 
     def picture(self) -> str:
         """The plan of the last session in letters, a column per step."""

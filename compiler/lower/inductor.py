@@ -112,7 +112,9 @@ class InductorLowering:
     def supports(self, variant: Variant) -> tuple[str, ...]:
         """What is missing for the devices that the variant's values are on."""
         if variant.flags:
-            return ("its segments hold no branches; choose lowering 'eager'",)
+            return (
+                "its segments hold no branches; choose lowering 'eager' or leave conditional off",
+            )
         given, _ = _values(variant.module.graph)
         devices = sorted({value.device.type for value in given})
         reasons = (inductor_lacks(torch.device(device)) for device in devices)

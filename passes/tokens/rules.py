@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
+from .alignment import At, agreed, outside, shape_of
 from .layout import (
     Axis,
     Layout,
@@ -25,8 +26,6 @@ from .layout import (
 
 aten = torch.ops.aten
 SDPA = aten.scaled_dot_product_attention.default
-At = Callable[[Any], "Layout | None"]
-"""The layout of an operand, None for one that the region's entry does not reach."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,6 @@ def carried(node: fx.Node, at: At) -> Carried:
     if rule is None:
         raise TokensMixedError("no rule says that it keeps tokens apart")
     return rule(node, at)
-
-
-def shape_of(node: Any) -> tuple[int, ...]:
-    """The shape of a node's value."""
-    return tuple(int(side) for side in node.meta["val"].shape)
 
 
 def _first(node: fx.Node, at: At) -> Layout:
@@ -188,56 +182,20 @@ def _cat(node: fx.Node, at: At) -> Carried:
     parts: Any = node.args[0]
     index = _int(node.args[1]) if len(node.args) > 1 else 0
     index %= len(shape_of(node))
-    layout = list(_agreed(parts, at, shape_of(node), but=index))
+    layout = list(agreed(parts, at, shape_of(node), but=index))
     _apart(layout[index], "joins")
     taken: dict[fx.Node, Layout] = {}
     for part in parts:
         layout[index] = plain(shape_of(part)[index])
-        taken |= _outside([part], at, tuple(layout))
+        taken |= outside([part], at, tuple(layout))
     layout[index] = plain(shape_of(node)[index])
     return Carried(tuple(layout), taken=taken)
 
 
 def _elementwise(node: fx.Node, at: At) -> Carried:
     operands = [operand for operand in node.all_input_nodes if _is_tensor(operand)]
-    layout = _agreed(operands, at, shape_of(node))
-    return Carried(layout, taken=_outside(operands, at, layout))
-
-
-def _agreed(
-    operands: Sequence[fx.Node], at: At, shape: Sequence[int], but: int | None = None
-) -> Layout:
-    """What the operands, aligned from the right, say of each dimension of the result."""
-    found: list[Axis] = [plain(side) for side in shape]
-    where: set[int] = set()
-    for operand in operands:
-        layout = at(operand)
-        if layout is None:
-            continue
-        where.add(tokens_from_end(layout))
-        for back, axis in enumerate(reversed(layout), 1):
-            known = found[-back]
-            if not axis or len(shape) - back == but:
-                continue
-            if known not in (axis, plain(shape[-back])) and axis != plain(shape[-back]):
-                raise TokensMixedError("its operands lie in different orders")
-            if known == plain(shape[-back]):
-                found[-back] = axis
-    if len(where) != 1:
-        raise TokensMixedError("it puts tokens against tokens")
-    if but is not None and but - len(shape) in where:
-        raise TokensMixedError("it joins the tokens")
-    return tuple(found)
-
-
-def _outside(operands: Sequence[fx.Node], at: At, layout: Layout) -> dict[fx.Node, Layout]:
-    """Operands from outside that hold all tokens, each with the layout it is aligned with."""
-    back = -tokens_from_end(layout)
-    return {
-        operand: layout
-        for operand in operands
-        if at(operand) is None and len(shape_of(operand)) >= back and shape_of(operand)[-back] > 1
-    }
+    layout = agreed(operands, at, shape_of(node))
+    return Carried(layout, taken=outside(operands, at, layout))
 
 
 def masks_of(node: fx.Node) -> tuple[Any, bool]:
@@ -272,7 +230,7 @@ def _attention(node: fx.Node, at: At) -> Carried:
     taken: dict[fx.Node, Layout] = {}
     for operand in operands:
         rows = (*layout[:-2], *map(plain, shape_of(operand)[-2:]))
-        taken |= _outside([operand], at, rows)
+        taken |= outside([operand], at, rows)
     return Carried(result, taken=taken)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.compiler.planted_attention import HEADS, Dot
+from tests.compiler.planted_attention import Dot
 from tests.compiler.planted_modules import (
     FRAMES,
     SEQUENCES,
@@ -33,6 +33,7 @@ from tests.compiler.planted_modules import (
     V,
     Visitor,
 )
+from tests.compiler.planted_spellings import HEADS
 
 
 @dataclass

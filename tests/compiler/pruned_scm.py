@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from turbo4d.models.geometry import Geometry
 from turbo4d.models.scm import SCMModule
-from turbo4d.passes.record_relevance import sample_step
+from turbo4d.passes.record_relevance import RecordRelevance, sample_step
 from turbo4d.runtime.action import Action
 
-QUERIES = 64
+QUERIES = RecordRelevance.queries
 # Which axis of (branches, frames, views) each kind attends over.
 OVER = {"spatial": None, "camera": 2, "motion": 1}
 
@@ -65,7 +65,9 @@ class PlainSCM:
         grid = tokens.view(*geometry, height * width, module.channels)
         mixer = module.time_mixer_motion or module.time_mixer
         view = torch.nn.functional.interpolate(cond_view, (height, width), mode="bilinear")
-        grid = block("camera", grid, lambda g: module.time_mixer(g, module._camera(g, emb, context)))
+        grid = block(
+            "camera", grid, lambda g: module.time_mixer(g, module._camera(g, emb, context))
+        )
         grid = block("motion", grid, lambda g: mixer(g, module._motion(g, view)))
         if "spatial" in fresh:
             self.relevance = matters

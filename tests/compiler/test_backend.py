@@ -38,8 +38,10 @@ def watched(model: nn.Module, **options: Any) -> tuple[Callable[..., Any], list[
     made: list[CompiledDenoiser] = []
 
     def door(gm: fx.GraphModule, inputs: Sequence[Any]) -> CompiledDenoiser:
-        made.append(backend(gm, inputs, **options))
-        return made[-1]
+        denoiser = backend(gm, inputs, **options)
+        assert isinstance(denoiser, CompiledDenoiser)
+        made.append(denoiser)
+        return denoiser
 
     # A second shape would otherwise be compiled for every shape, which capture refuses.
     return torch.compile(model, backend=door, fullgraph=True, dynamic=False), made
@@ -170,8 +172,8 @@ def test_a_graph_without_attention_is_refused_by_type() -> None:
 
 
 OPTIONS = (
-    "'adaptive', 'conditional', 'geometry', 'invariant', 'level_unit', 'levels', 'lowering', 'max_cache_bytes', "
-    "'merge_projections', 'plan', 'regions', 'strict'"
+    "'adaptive', 'conditional', 'geometry', 'invariant', 'level_unit', 'levels', 'lowering', "
+    "'max_cache_bytes', 'merge_projections', 'nonfinite', 'plan', 'regions', 'strict'"
 )
 
 
@@ -196,11 +198,12 @@ OPTIONS = (
         ),
         ({"regions": "chain"}, OptionError, "option 'regions' is 'chain'; wanted a sequence of "
          "region kinds."),
-        ({"adaptive": True}, OptionError, "option 'adaptive' is not built yet; leave it out."),
+        ({"adaptive": {"cieling": 1}}, OptionError, "adaptive: 'cieling' is unknown; choose from "
+         "ceiling, hysteresis, min_refresh."),
         (
             {"lowering": "eagre"},
             LowerError,
-            "lowering 'eagre' is unknown; choose 'auto', 'eager', 'inductor'. "
+            "lowering 'eagre' is unknown; choose 'auto', 'eager', 'inductor', 'onnxruntime'. "
             "Did you mean 'eager'?",
         ),
         (

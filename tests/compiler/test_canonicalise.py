@@ -48,6 +48,7 @@ SAME: dict[str, tuple[Function, Function]] = {
     "transpose": (lambda x: x.transpose(-1, 1) + 1, lambda x: x.permute(0, 2, 1) + 1),
     "mT": (lambda x: x.mT + 1, lambda x: x.transpose(1, 2) + 1),
     "movedim": (lambda x: x.movedim(0, 2) + 1, lambda x: x.permute(1, 2, 0) + 1),
+    "einsum": (lambda x: torch.einsum("abc->cab", x) + 1, lambda x: x.permute(2, 0, 1) + 1),
     "chunk": (lambda x: x.chunk(2, -1)[1] + 1, lambda x: x[..., 2:] + 1),
     "split": (lambda x: x.split([1, 3], -1)[1] + 1, lambda x: x.narrow(2, 1, 3) + 1),
     "unbind": (lambda x: x.unbind(1)[2] + 1, lambda x: x[:, -1] + 1),

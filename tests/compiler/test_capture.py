@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.errors import CaptureError
+from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.show import diff, graph_text
 
 from tests.compiler import captures
@@ -190,16 +191,37 @@ def test_a_forward_that_draws_random_numbers_is_refused() -> None:
         capture_export(_Dropping().eval(), (torch.ones(3),))
 
 
-def test_dynamic_shapes_are_refused() -> None:
+def test_a_graph_for_any_size_becomes_one_for_each() -> None:
+    found: list[Capture] = []
+
     def backend(gm: Any, inputs: Any) -> Any:
-        captures.capture_compiled(gm, inputs)
+        found.append(captures.capture_compiled(gm, inputs))
         return gm
 
     torch.compiler.reset()
     layer = nn.Linear(2, 2).eval()
     step = torch.compile(layer, backend=backend, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for count in (3, 5, 3):
+            step(torch.ones(count, 2))
+    shapes = [row.shape for capture in found for row in capture.table if row.kind == "input"]
+    assert shapes == [(3, 2), (5, 2)]
+    assert all(type(size) is int for shape in shapes for size in shape)
+
+
+def test_an_integer_that_is_no_size_is_refused() -> None:
+    def backend(gm: Any, inputs: Any) -> Any:
+        captures.capture_compiled(gm, inputs)
+        return gm
+
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor, times: int) -> Tensor:
+            return x * times
+
+    torch.compiler.reset()
+    step = torch.compile(Scaled().eval(), backend=backend, fullgraph=True, dynamic=True)
     with pytest.raises(BackendCompilerFailed, match=r"Call torch\.compile with dynamic=False"):
-        step(torch.ones(3, 2))
+        step(torch.ones(3, 2), 4)
 
 
 def test_autocast_is_refused() -> None:

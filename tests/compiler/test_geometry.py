@@ -133,3 +133,29 @@ def test_images_that_attend_to_each_other_are_of_one_branch() -> None:
     analysis = analyse(capture)
     assert analysis.geometry == Geometry(1, 1, 6, 2, 2)
     assert [site.kind for site in analysis.sites] == ["motion"]
+
+
+@pytest.mark.parametrize("frames_first", [True, False])
+def test_frames_are_told_behind_what_is_joined_to_the_sample(frames_first: bool) -> None:
+    class Joined(nn.Module):
+        """Conditioning lies beside the sample's channels before each image is looked at."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(8, 4, 1)
+            self.attention = Attention(4)
+
+        def forward(self, x: Tensor, image: Tensor, text: Tensor) -> Tensor:
+            joined = torch.cat([0.5 * x, image], dim=2 if frames_first else 1)
+            images = joined if frames_first else joined.transpose(1, 2)
+            hidden = self.first(images.reshape(6, 8, 4, 4))
+            tokens = hidden.flatten(2).transpose(1, 2) + text.mean()
+            hidden = (tokens + self.attention(tokens)).transpose(1, 2).reshape(2, 3, 4, 4, 4)
+            return hidden if frames_first else hidden.transpose(1, 2)
+
+    shape = (2, 3, 4, 4, 4) if frames_first else (2, 4, 3, 4, 4)
+    inputs = {"x": torch.zeros(shape), "image": torch.zeros(shape).transpose(-1, -2)}
+    call = {**inputs, "text": torch.zeros(2, 5, 4)}
+    analysis = analyse(capture_export(Joined().eval(), (), call))
+    assert analysis.geometry == Geometry(2, 1, 3, 4, 4)
+    assert [site.kind for site in analysis.sites] == ["spatial"]

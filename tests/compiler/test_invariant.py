@@ -105,8 +105,8 @@ def test_only_declared_channels_count() -> None:
         ),
         (
             {"x": True},
-            "option 'invariant' gives 'x' as True; wanted channels such as '4:8', or False for an "
-            "input that changes at every step.",
+            "option 'invariant' has True for 'x', the sample, which changes at every step; "
+            "leave it out.",
         ),
         (
             {"x": "4:9"},

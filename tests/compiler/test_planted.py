@@ -11,15 +11,9 @@ from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
 
 from tests.compiler.planted import Net, build, costs, products
-from tests.compiler.planted_attention import (
-    GROUPED,
-    NORMS,
-    PROJECTIONS,
-    ROPES,
-    SPELLINGS,
-    Written,
-)
+from tests.compiler.planted_attention import NORMS, PROJECTIONS, Written
 from tests.compiler.planted_modules import FRAMES, Block, Body, Chain, Style, V
+from tests.compiler.planted_spellings import GROUPED, ROPES, SPELLINGS
 
 KINDS = ("spatial", "camera", "motion", "joint")
 STYLES: tuple[Style, ...] = ("ff_in", "plain", "blend", "modulated", "scaled", "parallel")

@@ -166,5 +166,7 @@ def test_a_skipped_step_is_computed_in_full_with_its_relevance() -> None:
 
 def test_a_region_without_relevance_is_refused_by_name() -> None:
     rows = [{}, {f"{PREFIX}.chain": Action("prune", keep=0.5)}]
-    with pytest.raises(PlanError, match="cannot be pruned: its attentions are camera, motion, spat"):
+    with pytest.raises(
+        PlanError, match="cannot be pruned: its attentions are camera, motion, spat"
+    ):
         sampled(torch.float64, rows, exact=False)

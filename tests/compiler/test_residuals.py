@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -109,6 +110,7 @@ ADDED: dict[str, Callable[[Block, Tensor], Tensor]] = {
     "sandwich": sandwich,
     "parallel": parallel,
     "parallel_of_two_norms": parallel_of_two_norms,
+    "parallel_attention_first": lambda b, x: x + b.attend(b.norms[0](x)) + b.feed(b.norms[1](x)),
     "single": single,
     "own_gate": own_gate,
     "in_place": in_place,
@@ -146,8 +148,8 @@ class Net(nn.Module):
         return self.last(tokens.mT.reshape(images.shape))
 
 
-def _added(interpreter: Interpreter) -> Callable[[str, str, Tensor, nn.Module], Tensor]:
-    def visit(name: str, form: str, entry: Tensor, block: nn.Module) -> Tensor:
+def _added(interpreter: Interpreter) -> Callable[[str, str, Tensor, Any], Tensor]:
+    def visit(name: str, form: str, entry: Tensor, block: Any) -> Tensor:
         def added(x: Tensor) -> Tensor:
             found: list[Tensor] = []
             hook = block.narrow.register_forward_hook(lambda *call: found.append(call[2]))
@@ -185,7 +187,11 @@ def test_a_block_is_a_chain_however_it_adds_to_the_stream(how: str) -> None:
     assert [[port.form for port in chain.ports] for chain in chains] == [[form]] * DEPTH
     assert [chain.flops for chain in chains] == [cost(how)] * DEPTH
     assert chains[0].exit == chains[1].entry
-    # Recorded in one step, reused in the next for another sample, as the blocks themselves would.
+    check_plan(net, x, found, names)
+
+
+def check_plan(net: Net, x: Tensor, found: Analysis, names: list[str]) -> None:
+    """Recorded in one step, reused in the next for another sample, as the blocks would be."""
     rows = [{}, dict.fromkeys(names, "reuse"), {names[0]: "bypass"}]
     calls = [x, x.flip(0), 0.5 * x]
     got = run_plan(found, rows, [flat_args(found.capture, (call,)) for call in calls])
@@ -206,6 +212,7 @@ def test_a_stream_that_is_scaled_between_sums(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_skips_between_blocks_leave_them_whole() -> None:
-    _, _, found = network("plain", skip=True)
+    net, x, found = network("plain", skip=True)
     chains = [region for region in found.regions if region.kind == "chain"]
     assert [chain.flops for chain in chains] == [cost("plain")] * (DEPTH + 1)
+    check_plan(net, x, found, [chain.name for chain in chains])

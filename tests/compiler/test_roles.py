@@ -112,3 +112,23 @@ def test_levels_that_nothing_tells_apart_are_none_of_them_conditioning() -> None
     roles = find_roles(capture_export(Two().eval(), (), {"x": torch.zeros(2, 4, 4, 4), **three}))
     assert roles.level is None
     assert roles.conditioning == ()
+
+
+def test_what_takes_of_the_sample_only_its_shape_does_not_depend_on_it() -> None:
+    class Shaped(nn.Module):
+        def forward(self, x: Tensor, text: Tensor) -> Tensor:
+            empty = x.new_zeros(2, 0, 5)
+            words = torch.cat([empty, text * torch.ones_like(text)], dim=1).mean(dim=(1, 2))
+            return x + words[:, None, None, None] * x.new_full((2, 1, 1, 1), 0.5)
+
+    inputs = {"x": torch.randn(2, 4, 3, 3), "text": torch.randn(2, 7, 5)}
+    capture = capture_export(Shaped().eval(), (), inputs)
+    nodes = capture.module.graph.nodes
+    made = [node for node in nodes if str(node.target).startswith(("aten.zeros", "aten.full"))]
+    assert len(made) == 2
+    assert not any(node.all_input_nodes for node in made)
+    on_stream = find_roles(capture).stream
+    assert not {node.name for node in made} & on_stream
+    assert sum(node.op == "call_function" and node.name in on_stream for node in nodes) == 1
+    [result] = capture.module(*(inputs[row.target] for row in capture.table))
+    assert torch.equal(result, Shaped()(**inputs))

@@ -7,8 +7,9 @@ from turbo4d.compiler.analysis import Analysis, analyse
 
 from tests.compiler.captures import capture_by_compile
 from tests.compiler.planted import Net, build
-from tests.compiler.planted_attention import GROUPED, NORMS, PROJECTIONS, ROPES, SPELLINGS, Written
+from tests.compiler.planted_attention import NORMS, PROJECTIONS, Written
 from tests.compiler.planted_modules import FRAMES, Block, Body, Chain, V
+from tests.compiler.planted_spellings import GROUPED, ROPES, SPELLINGS
 from tests.compiler.test_planted import find
 
 WAYS = {

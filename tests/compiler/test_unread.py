@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import flex_attention
 from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
+from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.explain import explain
 
 C = 8
@@ -114,4 +117,24 @@ def test_explain_says_both() -> None:
     assert f"unclassified: {one['name']}: {one['reason']}" in str(info)
     assert f"off the sample's path, so no sites: {said['aside'][0]['name']} over context" in str(
         info
+    )
+
+
+class Flexible(nn.Module):
+    """Attention whose scores a function of one's own changes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.unflatten(-1, (2, -1)).transpose(1, 2)
+        y = flex_attention(heads, heads, heads, score_mod=lambda s, b, h, i, j: s - (i - j).abs())
+        assert isinstance(y, Tensor)
+        return y.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_an_operator_that_takes_a_function_is_refused() -> None:
+    with pytest.raises(CaptureError) as caught:
+        found(Flexible())
+    assert str(caught.value) == (
+        "%flex_attention is flex_attention, whose score function torch cannot trace again; write "
+        "it as F.scaled_dot_product_attention with attn_mask."
     )

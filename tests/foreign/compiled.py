@@ -47,8 +47,10 @@ def compiled(factory: str) -> Compiled:
     made: list[CompiledDenoiser] = []
 
     def door(gm: fx.GraphModule, inputs: Sequence[Any]) -> Any:
-        made.append(backend(gm, inputs, options={"geometry": dict(foreign.geometry)}))  # type: ignore[arg-type]
-        return made[-1]
+        denoiser = backend(gm, inputs, options={"geometry": dict(foreign.geometry)})
+        assert isinstance(denoiser, CompiledDenoiser)
+        made.append(denoiser)
+        return denoiser
 
     fast = torch.compile(foreign.module, backend=door, fullgraph=True)
     fast(**foreign.inputs)

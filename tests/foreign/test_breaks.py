@@ -43,7 +43,8 @@ def broken() -> Iterator[tuple[BrokenUNet, dict[str, Tensor], Denoiser]]:
 
 
 def compiled(model: nn.Module, **options: Any) -> Denoiser:
-    return torch.compile(model, backend="turbo4d", options={"geometry": GEOMETRY, **options})
+    given: dict[str, Any] = {"geometry": GEOMETRY, **options}
+    return torch.compile(model, backend="turbo4d", options=given)
 
 
 def run_of(
@@ -82,6 +83,19 @@ def test_exact_is_the_plain_module_at_every_step(broken: Any) -> None:
     assert report["calls_by_variant"] == {"compute": 8, "prologue": 2}
 
 
+def test_without_a_session_the_first_piece_alone_follows_the_plan(broken: Any) -> None:
+    """Only it is fed the level; of the others no step can be told, so they compute everything."""
+    model, call, fast = broken
+    runs: list[list[Tensor]] = [[], []]
+    for outputs in runs:
+        for step in range(6):
+            outputs.append(fast(**at(step, call, call["sample"] * (1 + step))))
+    for step, output in enumerate(runs[0]):
+        wanted = model(**at(step, call, call["sample"] * (1 + step)))
+        torch.testing.assert_close(output, wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(runs[1][0], runs[0][0])
+
+
 def test_a_piece_without_regions_runs_as_it_is_and_says_so(broken: Any) -> None:
     _, call, fast = broken
     _, report = run_of(fast, call, [call["sample"]], "exact")
@@ -110,7 +124,11 @@ def test_what_is_reused_in_a_piece_is_its_own_earlier_value() -> None:
     """The deep level's exit as it was at the last step that computed it, all else as it is."""
     model, call = broken_unet()
     made: list[Tensor] = []
-    handle = model.up.register_forward_hook(lambda module, args, output: made.append(output))
+
+    def keep(module: nn.Module, args: object, output: Tensor) -> None:
+        made.append(output)
+
+    handle = model.up.register_forward_hook(keep)
     samples = [call["sample"] + 0.1 * step for step in range(20)]
     for step, sample in enumerate(samples):
         model(**at(step, call, sample))

@@ -80,7 +80,7 @@ def test_a_preset_saves_operations_and_changes_nothing_where_nothing_changes(one
     outputs, calls = one.still(STEPS)
     assert calls.pop("prologue") == 1
     assert sum(calls.values()) == STEPS
-    assert calls["core.reuse"] > STEPS / 2
+    assert calls["core.reuse"] > STEPS / 3
     whole = sum(one.analysis.flops.values())
     least = specialise(one.analysis, VariantKey((("core", REUSE),), (), exact=True))
     assert variant_flops(least) < 0.05 * whole

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+
+pytest.importorskip("diffusers")
+
 from turbo4d.compiler.analysis import Analysis, analyse
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.flops import count_flops

@@ -52,7 +52,11 @@ def test_queries_are_pruned_and_keys_are_not() -> None:
         fires=1,
         gone={SDPA: 0, aten.linear.default: 0},
         # The norm is needed twice: of the kept tokens for queries, of all for keys and values.
-        stays={aten.layer_norm.default: 3, aten.index_select.default: 1, aten.index_copy.default: 1},
+        stays={
+            aten.layer_norm.default: 3,
+            aten.index_select.default: 1,
+            aten.index_copy.default: 1,
+        },
         golden="prune_tokens",
         expected=[expected],
         slots=[slot, matters],

@@ -15,13 +15,27 @@ TREE = (
     RegionInfo("core", "core", None, residual=False, slot_bytes=1000, flops=1),
     RegionInfo("a.chain", "chain", "core", residual=True, slot_bytes=100, flops=1),
     RegionInfo(
-        "a.chain.camera", "block", "a.chain", residual=True, slot_bytes=10, flops=1,
-        relevance="b.chain", relevance_bytes=5, prunable_flops=1,
-    ),  # fmt: skip
+        "a.chain.camera",
+        "block",
+        "a.chain",
+        residual=True,
+        slot_bytes=10,
+        flops=1,
+        relevance="b.chain",
+        relevance_bytes=5,
+        prunable_flops=1,
+    ),
     RegionInfo(
-        "b.chain", "chain", "core", residual=True, slot_bytes=200, flops=1,
-        relevance="b.chain", relevance_bytes=5, prunable_flops=1,
-    ),  # fmt: skip
+        "b.chain",
+        "chain",
+        "core",
+        residual=True,
+        slot_bytes=200,
+        flops=1,
+        relevance="b.chain",
+        relevance_bytes=5,
+        prunable_flops=1,
+    ),
     RegionInfo("lone.chain", "chain", None, residual=True, slot_bytes=1, flops=1),
 )
 PARENT = {region.name: region.parent for region in TREE}

@@ -40,6 +40,7 @@ def test_the_plan_is_carried_out():
         "cache_peak_bytes": 3 * SLOT_BYTES,
         "prologue_bytes": 0,
         "weights_bytes": 4,
+        "decisions": [],
         "events": [],
     }
     assert report["cache_peak_bytes"] == plan.check(REGIONS).peak_bytes

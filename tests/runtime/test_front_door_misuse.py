@@ -57,6 +57,45 @@ def test_a_module_that_goes_into_training_is_refused():
         assert torch.equal(fast(x), first)
 
 
+class Normed(nn.Module):
+    """A norm with running statistics, then a dropout, around a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer, self.drop = nn.BatchNorm1d(4), nn.Linear(4, 4), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.drop(self.layer(self.norm(x)))
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (
+            "norm",
+            "the forward writes the running statistics of 'norm', which is in training mode; call "
+            "model.eval() before compiling.",
+        ),
+        (
+            "drop",
+            "the forward draws random numbers: dropout of 0.5 in training mode; call model.eval() "
+            "before compiling.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_part_that_is_in_training_is_refused(part, text, wrapped):
+    model = Normed().eval()
+    model.get_submodule(part).train()
+    called = (lambda x: model(x)) if wrapped else model
+    fast = torch.compile(called, backend="turbo4d", options={"plan": "none"})
+    with torch.no_grad(), pytest.raises(Turbo4DError, match=f"^{re.escape(text)}"):
+        fast(torch.ones(2, 4))
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(fast(torch.ones(2, 4)), model(torch.ones(2, 4)))
+
+
 def test_a_module_that_does_not_read_the_flag_computes_the_same_in_training():
     model, call, fast = compiled("multi_view", plan="none")
     with torch.no_grad():

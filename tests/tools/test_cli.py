@@ -41,10 +41,6 @@ WRONG = {
         ["generate", "--plam=fast"],
         f"option '--plam' is unknown (did you mean '--plan'?); {SEE}",
     ),
-    "option of a later version": (
-        ["generate", "--adaptive", "--out", "x"],
-        f"option '--adaptive' is unknown; {SEE}",
-    ),
     "no abbreviations": (
         ["generate", "--comp", "--out", "x"],
         f"option '--comp' is unknown (did you mean '--compare'?); {SEE}",

@@ -78,7 +78,8 @@ def test_the_tables_are_the_stored_measurements():
 
 
 def test_what_was_not_measured_says_so(tmp_path):
-    assert tables(tmp_path).count("Not measured.") == 2
+    page = tables(tmp_path)
+    assert page.count("Not measured.") == page.count("\n## ") > 1
 
 
 def test_a_table_holds_the_measured_figures(tmp_path):
