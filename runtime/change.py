@@ -46,7 +46,7 @@ def relative_change(now: Tensor, before: Tensor) -> Reading:
         NaN where either holds one, infinity where the newer value is zero and the older is not.
     """
     new, old = _sampled(now), _sampled(before)
-    return Reading((new - old).norm() / new.norm())
+    return Reading(((new - old).square().sum() / new.square().sum()).sqrt())
 
 
 def _sampled(value: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ tokens that matter are taken from what was added when it was last computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ class PlainSCM:
         return mask
 
 
-def _relevance(block: torch.nn.Module, tokens: Tensor, count: int) -> Tensor:
+def _relevance(block: Any, tokens: Tensor, count: int) -> Tensor:
     attend = block.attn1
     query, key = (
         attend._split(project(block.norm1(tokens))) for project in (attend.to_q, attend.to_k)

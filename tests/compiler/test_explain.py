@@ -65,7 +65,8 @@ def test_json_has_exactly_the_fields_of_the_contract() -> None:
     ]  # fmt: skip
     assert list(found["regions"][0]) == ["name", "kind", "parent", "flops", "slot_bytes"]
     assert list(found["plan"]) == [
-        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes", "slots", "pruned", "left_out",
+        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes", "slots", "pruned",
+        "left_out",
     ]  # fmt: skip
     assert found["geometry"] == {"batch": 2, "views": 3, "frames": 2, "height": 8, "width": 8}
     assert found["model"] == "MultiViewNet"

@@ -127,14 +127,17 @@ class Groups(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.attend = Attend(8, 8)
+        self.places: Tensor
+        self.view_offset: Tensor
+        self.each: Tensor
         self.register_buffer("places", torch.randn(6, 8))
-        self.register_buffer("view", torch.randn(3, 1, 8))
+        self.register_buffer("view_offset", torch.randn(3, 1, 8))
         self.register_buffer("each", torch.randn(2 * 6, 1, 8))
 
     def forward(self, x: Tensor) -> Tensor:
         """[(B V), N, C] of 2, 3, 6 and 8 to the same."""
         x = x.sin()
-        grid = x.view(2, 3, 6, 8) + self.view + self.places
+        grid = x.view(2, 3, 6, 8) + self.view_offset + self.places
         rows = grid.permute(0, 2, 1, 3).reshape(12, 3, 8)
         rows = rows + self.attend(rows) + self.each
         return (0.5 * x + 0.5 * rows.view(2, 6, 3, 8).permute(0, 2, 1, 3).reshape(6, 6, 8)).cos()
@@ -171,6 +174,7 @@ def along(function: Callable[[Tensor, Tensor], Tensor], *shape: int) -> nn.Modul
         def __init__(self) -> None:
             super().__init__()
             generator = torch.Generator().manual_seed(1)
+            self.outside: Tensor
             self.register_buffer("outside", torch.randn(shape or (4,), generator=generator))
 
         def forward(self, x: Tensor) -> Tensor:

@@ -42,10 +42,11 @@ def interpret(rows, max_age: int) -> tuple[list[set[str]], int]:
             if action.reads:
                 reads.append((past[-1 - action.order :], step, name))
             if action.kind == "prune":
-                says = written[RELEVANCE[name]] if RELEVANCE[name] else []
+                source = RELEVANCE[name]
+                says = [] if source is None else written[source]
                 if not says or step - says[-1] > max_age:
                     raise Illegal
-                reads.append((says[-1:], step, f"{RELEVANCE[name]}.relevance"))
+                reads.append((says[-1:], step, f"{source}.relevance"))
         for name in executed - {*row}:
             written[name].append(step)
     needed = [{n for sources, _, n in reads if step in sources} for step in range(len(rows))]
