@@ -170,9 +170,10 @@ def _open_sizes(axes: AxisMap, sizes: Iterable[Geometry]) -> str:
 
 def _contradiction(capture: Capture, roles: Roles, axes: AxisMap, wanted: Given) -> str:
     said = ", ".join(f"{name}={size}" for name, size in sorted(wanted.items()))
-    cuts = ", ".join(str(cut) for cut in sorted(axes.cuts, reverse=True)) or "nowhere"
+    cuts = ", ".join(str(cut) for cut in sorted(axes.cuts, reverse=True))
+    whose = f", whose axis the graph cuts at multiples of {cuts}" if cuts else ""
     return (
         f"geometry: {said or 'no factorisation'} does not fit the sample "
-        f"{capture.table[roles.sample].target!r} of {axes.images.size} images, whose axis the "
-        f"graph cuts at multiples of {cuts}. Correct the geometry option."
+        f"{capture.table[roles.sample].target!r} of {axes.images.size} images{whose}. "
+        "Correct the geometry option."
     )

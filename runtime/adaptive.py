@@ -24,9 +24,7 @@ from .trajectory import expected_change
 if TYPE_CHECKING:
     from .region_info import RegionInfo
 
-# Of the measured change to the error, and how far a scene is taken to differ: beyond this range the
-# measured network is another one than the tables'.
-_POWER = 3.0
+# How far a scene is taken to differ: beyond it the network is another one than the tables'.
 _RANGE = (0.5, 2.0)
 # A change that is expected to be smaller than this says nothing: it is rounding, or nothing moved.
 _TELLING = 0.01
@@ -42,11 +40,14 @@ class Bounds:
             the plan's own rows.
         min_refresh: a step that computes everything comes at least every so many; None: as the
             slots' ages want it.
+        power: the scene's error goes with this power of its measured change; 0 takes every scene
+            for a typical one.
     """
 
     ceiling: float = 1.0
     hysteresis: float = 0.05
     min_refresh: int | None = None
+    power: float = 3.0
 
     def __post_init__(self) -> None:
         if self.min_refresh is not None and self.min_refresh < 1:
@@ -55,6 +56,8 @@ class Bounds:
             raise OptionError(f"adaptive: ceiling is {self.ceiling}; wanted more than 0.")
         if not 0 <= self.hysteresis < 1:
             raise OptionError(f"adaptive: hysteresis is {self.hysteresis}; wanted 0 to 1.")
+        if not 0 <= self.power < math.inf:
+            raise OptionError(f"adaptive: power is {self.power}; wanted 0 or more.")
 
 
 def bounds_of(given: bool | Mapping[str, Any]) -> Bounds | None:
@@ -181,7 +184,7 @@ class Scheduler:
         self._readings.clear()
         if news:
             low, high = _RANGE
-            self._scene = min(high, max(low, math.exp(_POWER * fmean(self._changes))))
+            self._scene = min(high, max(low, math.exp(self._bounds.power * fmean(self._changes))))
         return news
 
     def _adjusted(self, step: int) -> list[Rung | None]:

@@ -1,7 +1,8 @@
 """Measures adaptive runs beside static plans, on held-out scenes that stand still, move or hurry.
 
-The static side is the preset's own policy with its one knob turned: all thresholds times a factor.
-The adaptive side is the preset's plan with its one knob turned: the ceiling of the expected error.
+The static side is the preset's own policy with its one knob turned: all thresholds times a factor;
+and the adaptive planner with what it measures ignored, so that every scene gets the same plan. The
+adaptive side is the preset's plan with its one knob turned: the ceiling of the expected error.
 Each scene is sampled by all of them; an adaptive run is compared with what a static plan costs that
 reaches its PSNR, interpolated between the static plans.
 
@@ -26,6 +27,7 @@ import torch
 from turbo4d.models.metrics import psnr
 from turbo4d.models.scenes import render_scene
 from turbo4d.models.schedule import edm_sigmas
+from turbo4d.runtime.adaptive import Bounds
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.policy import THRESHOLDS, Thresholds, reusable, rows_of
 from turbo4d.runtime.region_info import RegionKind
@@ -67,16 +69,17 @@ def ways_of(turbo: Turbo) -> list[Way]:
             rows = rows_of(edm_sigmas(turbo.steps)[:-1].tolist(), scaled, by_kind)
             plan = dataclasses.replace(like, streams={"main": rows})
             found.setdefault(letters(plan), Way(letters(plan), plan))
-    adaptive = [
+    planned = [
         Way(
-            f"{preset}, adaptive, ceiling {ceiling}",
+            f"{preset}, {name}, ceiling {ceiling}",
             preset_plan(turbo, preset, _KINDS),
-            {"ceiling": ceiling},
+            {"ceiling": ceiling, "power": power},
         )
+        for name, power in (("unmeasured", 0.0), ("adaptive", Bounds().power))
         for preset in PRESETS
         for ceiling in CEILINGS
     ]
-    return [*found.values(), *adaptive]
+    return [*found.values(), *planned]
 
 
 def measure(

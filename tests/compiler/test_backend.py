@@ -199,7 +199,7 @@ OPTIONS = (
         ({"regions": "chain"}, OptionError, "option 'regions' is 'chain'; wanted a sequence of "
          "region kinds."),
         ({"adaptive": {"cieling": 1}}, OptionError, "adaptive: 'cieling' is unknown; choose from "
-         "ceiling, hysteresis, min_refresh."),
+         "ceiling, hysteresis, min_refresh, power."),
         (
             {"lowering": "eagre"},
             LowerError,

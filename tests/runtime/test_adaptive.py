@@ -111,6 +111,13 @@ def test_a_quiet_scene_reuses_more_and_a_lively_one_less():
     assert fewer[0]["reason"].startswith("skips less than planned: the scene errs 1.5")
 
 
+def test_without_power_every_scene_is_a_typical_one():
+    for pace in (0.6, 1.0, 1.2):
+        letters, report = carried_out(Scene(pace), power=0.0)
+        assert letters == BALANCED
+        assert {each["scene"] for each in report["decisions"]} == {1.0}
+
+
 def test_what_is_measured_does_not_outlive_its_run():
     once, _ = carried_out(Scene(0.6))
     twice, _ = carried_out(Scene(0.6), runs=2)
@@ -190,11 +197,12 @@ def test_a_session_may_say_otherwise():
     ("given", "sentence"),
     [
         ({"cieling": 1}, "adaptive: 'cieling' is unknown; choose from ceiling, hysteresis, "
-                         "min_refresh."),
+            "min_refresh, power."),
         ({"ceiling": 0}, "adaptive: ceiling is 0; wanted more than 0."),
         ({"ceiling": True}, "adaptive: ceiling is True; wanted a number."),
         ({"min_refresh": 0}, "adaptive: min_refresh is 0; wanted at least 1."),
         ({"min_refresh": 2.5}, "adaptive: min_refresh is 2.5; wanted a whole number."),
+        ({"power": -1}, "adaptive: power is -1; wanted 0 or more."),
         ({"hysteresis": 1.0}, "adaptive: hysteresis is 1.0; wanted 0 to 1."),
     ],
 )  # fmt: skip

@@ -67,7 +67,8 @@ WRONG = {
     ),
     "lowering of a later version": (
         ["generate", "--lowering", "tensorrt", "--out", "x"],
-        "--lowering 'tensorrt' is not built yet in this version; choose 'eager', 'inductor'.",
+        "--lowering 'tensorrt' is not built yet in this version; choose 'eager', 'inductor', "
+        "'onnxruntime'.",
     ),
     "unknown region kind": (
         ["generate", "--regions", "chain,cores", "--out", "x"],
