@@ -2,8 +2,9 @@
 
 A plan says what a typical scene needs. Where a slot is computed anew, its change since the step
 that computed it before tells how this scene differs: relative change over expected change. What
-the scene errs by goes with the third power of that (tools/results/adaptive-nano-v1.json). The rows
-to come are then loosened, where the scene is quieter than a typical one, or tightened, where it is
+the scene errs by goes with a power of that. On 12 held-out scenes of nano the two correlate by 0.5
+to 0.7 (tools/results/adaptive-nano-v1.json), with powers of 1.5 to 3.8 for four plans. The rows to
+come are then loosened, where the scene is quieter than a typical one, or tightened, where it is
 livelier, until the run's expected error is again what the plan's is on a typical scene.
 """
 

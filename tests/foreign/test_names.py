@@ -57,8 +57,8 @@ def test_other_names_of_classes_and_parts_change_nothing(name: str) -> None:
     [
         (
             {"batch": 3},
-            "geometry: batch=3 does not fit the sample 'hidden_states' of 2 images, whose axis the "
-            "graph cuts at multiples of nowhere. Correct the geometry option.",
+            "geometry: batch=3 does not fit the sample 'hidden_states' of 2 images. "
+            "Correct the geometry option.",
         ),
     ],
 )
