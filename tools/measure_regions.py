@@ -10,19 +10,14 @@ Example:
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.policy import KINDS, THRESHOLDS, resolve
-from turbo4d.tools.load_model import DTYPES, load_model
-from turbo4d.tools.options import scene_numbers
-from turbo4d.tools.plan_rows import Way, facts, measure
+from turbo4d.tools.plan_rows import Way, command
 from turbo4d.tools.sampling import SOLVERS, Turbo
 
 FEWER_STEPS = (3, 4, 5, 6, 8, 10)
@@ -65,32 +60,12 @@ def ways_of(turbo: Turbo) -> dict[str, Way]:
     return {**presets, **alone, **fewer}
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return f"{row['name']:24} {row['speedup']:6.2f}x {row['psnr_mask_db']:7.2f} dB"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--scenes", type=scene_numbers, default=(0, 1, 2, 3, 4))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="fp32")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
-    model = load_model("nano", None, DTYPES[args.dtype], torch.device("cpu"))
-    turbo = Turbo(model, args.steps, {"plan": "exact"})
-    rows = measure(
-        model,
-        turbo,
-        ways_of,
-        args.scenes,
-        args.runs,
-        lambda text: print(text, file=sys.stderr, flush=True),
-    )
-    asked = {name: getattr(args, name) for name in ("runs", "steps", "dtype")}
-    found = {**facts(model, scenes=list(args.scenes), **asked), "rows": rows}
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
-    for row in rows:
-        print(f"{row['name']:24} {row['speedup']:6.2f}x {row['psnr_mask_db']:7.2f} dB")
-    return 0
+    return command(__doc__, ways_of, _line, argv)
 
 
 if __name__ == "__main__":

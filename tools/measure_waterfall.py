@@ -10,20 +10,15 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-import torch
 from turbo4d.runtime.action import BYPASS, Action
 from turbo4d.runtime.plan import Plan, Row
-from turbo4d.tools.load_model import DTYPES, load_model
 from turbo4d.tools.measure_regions import preset_plan
-from turbo4d.tools.options import scene_numbers
-from turbo4d.tools.plan_rows import Way, facts, measure
+from turbo4d.tools.plan_rows import Way, command
 from turbo4d.tools.sampling import Turbo
 
 _BASE = "balanced"
@@ -92,36 +87,16 @@ def _changed(plan: Plan, act: Callable[[Row, int], Row]) -> Plan:
     return dataclasses.replace(plan, streams={"main": rows}, max_variants=_MAX_VARIANTS)
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    flops = "" if row["flops"] is None else f"{row['flops'] / 1e12:6.3f} TFLOP"
+    return (
+        f"{row['name']:32} {row['ms_per_step']:7.1f} ms/step {row['speedup']:6.2f}x "
+        f"{flops:>13} {row['cache_peak_bytes'] / 2**20:6.1f} MiB {row['psnr_mask_db']:7.2f} dB"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--scenes", type=scene_numbers, default=(0, 1, 2, 3, 4))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="fp32")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
-    model = load_model("nano", None, DTYPES[args.dtype], torch.device("cpu"))
-    turbo = Turbo(model, args.steps, {"plan": "exact"})
-    rows = measure(
-        model,
-        turbo,
-        ways_of,
-        args.scenes,
-        args.runs,
-        lambda text: print(text, file=sys.stderr, flush=True),
-    )
-    asked = {name: getattr(args, name) for name in ("runs", "steps", "dtype")}
-    found = {**facts(model, scenes=list(args.scenes), **asked), "rows": rows}
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
-    for row in rows:
-        flops = "" if row["flops"] is None else f"{row['flops'] / 1e12:6.3f} TFLOP"
-        print(
-            f"{row['name']:32} {row['ms_per_step']:7.1f} ms/step {row['speedup']:6.2f}x "
-            f"{flops:>13} {row['cache_peak_bytes'] / 2**20:6.1f} MiB {row['psnr_mask_db']:7.2f} dB"
-        )
-    return 0
+    return command(__doc__, ways_of, _line, argv)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,7 +19,8 @@ from turbo4d.runtime.report import Report
 from turbo4d.tools.asset import Asset, decode, image_size, prepare
 from turbo4d.tools.environment import commit, device_name
 from turbo4d.tools.fidelity import object_mask, to_reference, to_truth
-from turbo4d.tools.load_model import LoadedModel
+from turbo4d.tools.load_model import DTYPES, LoadedModel, load_model
+from turbo4d.tools.options import scene_numbers
 from turbo4d.tools.rounds import Rounds
 from turbo4d.tools.sampling import Turbo, sample_plain
 from turbo4d.tools.scene_input import held_out_scene
@@ -83,6 +88,47 @@ def measure(
         _row(name, [scene[name] for scene in judged], way, turbo, reports.get(name))
         for name, way in found.items()
     ]
+
+
+def command(
+    description: str | None,
+    ways: Callable[[Turbo], Mapping[str, Way]],
+    line: Callable[[Mapping[str, Any]], str],
+    argv: Sequence[str] | None,
+) -> int:
+    """A script that measures some ways on nano, writes its report and prints a line a row.
+
+    Args:
+        description: of the script.
+        ways: see `measure`.
+        line: what is printed of a row.
+        argv: the call, None for the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scenes", type=scene_numbers, default=(0, 1, 2, 3, 4))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="fp32")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    model = load_model("nano", None, DTYPES[args.dtype], torch.device("cpu"))
+    turbo = Turbo(model, args.steps, {"plan": "exact"})
+    rows = measure(
+        model,
+        turbo,
+        ways,
+        args.scenes,
+        args.runs,
+        lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    asked = {name: getattr(args, name) for name in ("runs", "steps", "dtype")}
+    found = {**facts(model, scenes=list(args.scenes), **asked), "rows": rows}
+    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    for row in rows:
+        print(line(row))
+    return 0
 
 
 def facts(model: LoadedModel, **asked: Any) -> dict[str, Any]:
