@@ -180,12 +180,18 @@ class Execution:
     def _open(self, stream: str) -> Lane:
         plan, check = self._source.open(stream)
         used = {name for key in check.keys[stream] if key is not None for name in key.reads}
-        rows = zip(check.keys[stream], check.live[stream], check.orders[stream], strict=True)
-        cells = tuple(
-            None if key is None else Cell(key.name, self._shelf.get(key), live, orders)
-            for key, live, orders in rows
-        )
-        self.plan, self.variants = plan, check.variants
+        self.plan, steering = plan, None
+        if self._adaptive is not None:
+            steering = self._steering(plan, check, stream, self._adaptive)
+            cells = steering.planned
+            self.variants = tuple(dict.fromkeys((*self.variants, *steering.variants)))
+        else:
+            rows = zip(check.keys[stream], check.live[stream], check.orders[stream], strict=True)
+            cells = tuple(
+                None if key is None else Cell(key.name, self._shelf.get(key), live, orders)
+                for key, live, orders in rows
+            )
+            self.variants = check.variants
         self._lanes[stream] = Lane(
             stream,
             cells,
@@ -194,22 +200,20 @@ class Execution:
             PrologueValues(self._shelf, self._counts),
             Constants(self._source.signature) if self._debug else None,
             None if self._nonfinite == "ignore" else FiniteWatch(),
+            steering=steering,
         )
-        if self._adaptive is not None:
-            self._steer(self._lanes[stream], plan, check, self._adaptive)
         return self._lanes[stream]
 
-    def _steer(self, lane: Lane, plan: Plan, check: PlanCheck, bounds: Bounds) -> None:
+    def _steering(self, plan: Plan, check: PlanCheck, stream: str, bounds: Bounds) -> Steering:
         regions = self._source.signature.regions
-        steering = Steering(plan, check, lane.name, regions, self._shelf.get, bounds)
-        lane.steering = steering
-        self.variants = tuple(dict.fromkeys((*self.variants, *steering.variants)))
+        steering = Steering(plan, check, stream, regions, self._shelf.get, bounds)
         if steering.watched is None:
             self._events.add_once(
                 "adaptive-blind",
                 f"plan {plan.name!r} keeps no slot of the core, whose change would tell how this "
                 "scene differs from a typical one; the run follows the plan.",
             )
+        return steering
 
     @property
     def decisions(self) -> list[Decision]:

@@ -35,6 +35,11 @@ class Rung:
     skipped_flops: int
 
     @property
+    def cells(self) -> _Cells:
+        """The row, to look it up by."""
+        return tuple(sorted(self.row.items()))
+
+    @property
     def orders(self) -> Mapping[str, int]:
         """What it extrapolates, and by which order."""
         return {name: action.order for name, action in self.row.items() if action.order}

@@ -35,6 +35,9 @@ class Steering:
         engines: gives the engine of a variant.
         bounds: as the user gave them; the plan's own `max_age` stands beside them.
 
+    Attributes:
+        planned: what the plan does at each step, None where the stream does not run.
+
     Raises:
         PlanError: where the choices need more variants or bytes than the plan allows.
     """
@@ -51,19 +54,21 @@ class Steering:
         rungs = rungs_of(plan, check, stream, regions)
         _refuse_beyond(plan, check, rungs, {region.name: region for region in regions})
         held = dict(check.depth)
+        # By row: rows that differ in the order of a reuse alone share a graph, and are two cells.
         self._cells = {
-            rung.key.name: Cell(rung.key.name, engines(rung.key), held, rung.orders)
-            for rung in rungs
+            rung.cells: Cell(rung.key.name, engines(rung.key), held, rung.orders) for rung in rungs
         }
-        by_row = {tuple(sorted(rung.row.items())): rung for rung in rungs}
+        by_row = {rung.cells: rung for rung in rungs}
         cores = [region.name for region in regions if region.kind == "core"]
+        planned = [
+            None if row is None else by_row[tuple(sorted(row.items()))]
+            for row in plan.streams[stream]
+        ]
+        self.planned = tuple(None if rung is None else self._cells[rung.cells] for rung in planned)
         self._scheduler = Scheduler(
             stream,
             rungs,
-            [
-                None if row is None else by_row[tuple(sorted(row.items()))]
-                for row in plan.streams[stream]
-            ],
+            planned,
             [to_sigma(level, plan.level_unit) for level in plan.levels],
             regions,
             plan.max_age,
@@ -74,7 +79,7 @@ class Steering:
     @property
     def variants(self) -> tuple[VariantKey, ...]:
         """The graphs that the stream may need."""
-        return tuple(cell.engine.key for cell in self._cells.values())
+        return tuple(dict.fromkeys(cell.engine.key for cell in self._cells.values()))
 
     @property
     def watched(self) -> str | None:
@@ -88,7 +93,7 @@ class Steering:
 
     def cell(self, step: int) -> Cell:
         """What a step does."""
-        return self._cells[self._scheduler.decide(step).key.name]
+        return self._cells[self._scheduler.decide(step).cells]
 
     def ran(self, step: int, slots: Slots) -> None:
         """Notes that the step chosen last has run, and measures what it computed anew."""
@@ -105,10 +110,11 @@ class Steering:
 def _refuse_beyond(
     plan: Plan, check: PlanCheck, rungs: Sequence[Rung], regions: Mapping[str, RegionInfo]
 ) -> None:
-    if len(rungs) > plan.max_variants:
+    variants = {rung.key for rung in rungs}
+    if len(variants) > plan.max_variants:
         raise PlanError(
-            f"plan {plan.name!r}: an adaptive run may need {len(rungs)} variants; the plan allows "
-            f"{plan.max_variants}. Raise max_variants, or leave adaptive off."
+            f"plan {plan.name!r}: an adaptive run may need {len(variants)} variants; the plan "
+            f"allows {plan.max_variants}. Raise max_variants, or leave adaptive off."
         )
     held = sum(bytes_of(slot, regions) * depth for slot, depth in check.depth.items())
     if plan.max_cache_bytes is not None and held > plan.max_cache_bytes:

@@ -152,9 +152,10 @@ def _cat(w: Writer, node: fx.Node) -> str:
 def _repeat(w: Writer, node: fx.Node) -> str:
     """Each slice along an axis several times in a row."""
     source: Any
+    axis: Any
     source, times, axis = node.args[:3]
     shape = shape_of(source)
-    at = int(axis) % len(shape)  # type: ignore
+    at = axis % len(shape)
     apart = _reshaped(w, w.name(source), [*shape[: at + 1], 1, *shape[at + 1 :]])
     wide = w.add("Expand", [apart, _ints(w, [*shape[: at + 1], times, *shape[at + 1 :]])])  # type: ignore
     return _reshaped(w, wide, shape_of(node))

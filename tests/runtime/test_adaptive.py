@@ -41,6 +41,7 @@ class Scene:
         self.step = 0
         self.last: tuple[int, float] | None = None
         self.built: list[VariantKey] = []
+        self.read: list[list[float]] = []
 
     def __call__(self, key: VariantKey) -> Scene.Engine:
         self.built.append(key)
@@ -60,6 +61,7 @@ class Scene:
             self.key, self.reads, self.writes, self.scene = key, key.reads, key.writes, scene
 
         def __call__(self, args, prologue, slots_in) -> tuple[list[Tensor], list[Tensor]]:
+            self.scene.read.append([float(slot[0]) for slot in slots_in])
             core = self.scene.value() if "core" in self.writes else 0.0
             written = {"core": core, "level.1": 1.0}
             return [args[1]], [torch.full((2,), written[name]) for name in self.writes]
@@ -116,6 +118,29 @@ def test_without_power_every_scene_is_a_typical_one():
         letters, report = carried_out(Scene(pace), power=0.0)
         assert letters == BALANCED
         assert {each["scene"] for each in report["decisions"]} == {1.0}
+
+
+def test_no_engine_is_built_that_no_step_may_run():
+    scene = Scene(1.0)
+    _, report = carried_out(scene)
+    assert len(scene.built) == report["variants"] == len(ROWS)
+
+
+def test_rows_that_differ_in_an_order_alone_stay_two():
+    rows = [{}, {}, {"core": "reuse"}, {"core": "reuse(1)"}, *[{}] * 16]
+    plan = plan_of(*rows, levels=LEVELS, max_age=40, max_variants=8)
+    read: list[list[list[float]]] = []
+    for adaptive in (None, Bounds(power=0.0)):
+        scene = Scene(1.0)
+        denoiser = Runner(signature(regions=REGIONS), scene, plan=plan, adaptive=adaptive)
+        with session(denoiser, steps=len(LEVELS)) as run:
+            for step, level in enumerate(LEVELS):
+                run.step(step)
+                scene.step = step
+                denoiser(*make_args(level))
+        read.append(scene.read)
+    assert read[0] == read[1]
+    assert read[0][2] != read[0][3]
 
 
 def test_what_is_measured_does_not_outlive_its_run():
