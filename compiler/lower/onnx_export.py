@@ -27,7 +27,7 @@ from turbo4d.compiler.errors import LowerError
 from turbo4d.passes.base import COND, returned, slot_name
 from turbo4d.runtime.compat import versions_of
 
-from .onnx_ops import RULES, refusal
+from .onnx_ops import RULES, args_of, refusal
 
 if TYPE_CHECKING:
     from turbo4d.compiler.specialise import Variant
@@ -272,21 +272,21 @@ class _Scope:
         if node.all_input_nodes:
             return RULES[node.target](self, node)
         target: Any = node.target
-        return self.constant(target(*node.args, **{**node.kwargs, "device": "cpu"}))
+        return self.constant(target(*args_of(node), **{**node.kwargs, "device": "cpu"}))
 
     def _branch(self, node: fx.Node, outputs: Mapping[fx.Node, str]) -> None:
         """Write a cond as an `If`."""
-        flag, skipped, computed, operands = node.args
+        flag, skipped, computed, operands = args_of(node)
         count = len(node.meta["val"])
         results: list[str] = [f"{self._prefix}{node.name}_{at}" for at in range(count)]
         for user in node.users:
-            at = int(user.args[1])  # type: ignore[arg-type]
+            at = int(args_of(user)[1])
             results[at] = self.names[user] = outputs.get(user, results[at])
         ways = {
-            way: self._graph(str(branch.target), operands)  # type: ignore[union-attr]
+            way: self._graph(str(branch.target), operands)
             for way, branch in (("then_branch", skipped), ("else_branch", computed))
         }
-        made = self._model.onnx.helper.make_node("If", [self.name(flag)], results, **ways)  # type: ignore
+        made = self._model.onnx.helper.make_node("If", [self.name(flag)], results, **ways)
         self.nodes.append(made)
 
     def _graph(self, target: str, operands: Any) -> Any:

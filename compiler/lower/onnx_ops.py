@@ -42,13 +42,18 @@ def shape_of(node: Any) -> Shape:
     return tuple(int(side) for side in node.meta["val"].shape)
 
 
+def args_of(node: fx.Node) -> Sequence[Any]:
+    """A call's positional arguments, each as the operator's schema has it."""
+    return node.args
+
+
 def _ints(w: Writer, values: Sequence[int]) -> str:
     return w.constant(torch.tensor([*values], dtype=torch.int64))
 
 
 def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
-    if len(node.args) > position:
-        return node.args[position]
+    if len(args_of(node)) > position:
+        return args_of(node)[position]
     return node.kwargs.get(name, default)
 
 
@@ -79,7 +84,7 @@ def _unary(kind: str) -> Rule:
 def _binary(kind: str, *, swapped: bool = False) -> Rule:
     def rule(w: Writer, node: fx.Node) -> str:
         dtype = node.meta["val"].dtype
-        first, second = (_operand(w, argument, dtype) for argument in node.args[:2])
+        first, second = (_operand(w, argument, dtype) for argument in args_of(node)[:2])
         alpha: Any = _argument(node, 2, "alpha", 1)
         if swapped:
             first, second = second, first
@@ -106,7 +111,7 @@ def _gelu(w: Writer, node: fx.Node) -> str:
 
 def _lerp(w: Writer, node: fx.Node) -> str:
     dtype = node.meta["val"].dtype
-    start, end, weight = (_operand(w, argument, dtype) for argument in node.args[:3])
+    start, end, weight = (_operand(w, argument, dtype) for argument in args_of(node)[:3])
     return w.add("Add", [start, w.add("Mul", [weight, w.add("Sub", [end, start])])])
 
 
@@ -115,9 +120,9 @@ def _reshape(w: Writer, node: fx.Node) -> str:
 
 
 def _permute(w: Writer, node: fx.Node) -> str:
-    source, axes = node.args[:2]
+    source, axes = args_of(node)[:2]
     rank = len(shape_of(node))
-    return w.add("Transpose", [w.name(source)], perm=[axis % rank for axis in axes])  # type: ignore
+    return w.add("Transpose", [w.name(source)], perm=[axis % rank for axis in axes])
 
 
 def _expand(w: Writer, node: fx.Node) -> str:
@@ -125,7 +130,7 @@ def _expand(w: Writer, node: fx.Node) -> str:
 
 
 def _slice(w: Writer, node: fx.Node) -> str:
-    source: Any = node.args[0]
+    source: Any = args_of(node)[0]
     axis: int = _argument(node, 1, "dim", 0)
     start, end = _argument(node, 2, "start", None), _argument(node, 3, "end", None)
     step: int = _argument(node, 4, "step", 1)
@@ -137,33 +142,31 @@ def _slice(w: Writer, node: fx.Node) -> str:
 
 def _select(w: Writer, node: fx.Node) -> str:
     source: Any
-    source, axis, index = node.args[:3]
+    source, axis, index = args_of(node)[:3]
     shape = shape_of(source)
-    where = w.constant(torch.tensor(index % shape[axis], dtype=torch.int64))  # type: ignore
+    where = w.constant(torch.tensor(index % shape[axis], dtype=torch.int64))
     return w.add("Gather", [w.name(source), where], axis=axis)
 
 
 def _cat(w: Writer, node: fx.Node) -> str:
-    dtype, parts = node.meta["val"].dtype, node.args[0]
+    dtype, parts = node.meta["val"].dtype, args_of(node)[0]
     axis = _argument(node, 1, "dim", 0)
-    return w.add("Concat", [_operand(w, part, dtype) for part in parts], axis=axis)  # type: ignore
+    return w.add("Concat", [_operand(w, part, dtype) for part in parts], axis=axis)
 
 
 def _repeat(w: Writer, node: fx.Node) -> str:
     """Each slice along an axis several times in a row."""
-    source: Any
-    axis: Any
-    source, times, axis = node.args[:3]
+    source, times, axis = args_of(node)[:3]
     shape = shape_of(source)
     at = axis % len(shape)
     apart = _reshaped(w, w.name(source), [*shape[: at + 1], 1, *shape[at + 1 :]])
-    wide = w.add("Expand", [apart, _ints(w, [*shape[: at + 1], times, *shape[at + 1 :]])])  # type: ignore
+    wide = w.add("Expand", [apart, _ints(w, [*shape[: at + 1], times, *shape[at + 1 :]])])
     return _reshaped(w, wide, shape_of(node))
 
 
 def _linear(w: Writer, node: fx.Node) -> str:
-    x: Any = node.args[0]
-    inputs = [w.name(operand) for operand in node.args if isinstance(operand, fx.Node)]
+    x: Any = args_of(node)[0]
+    inputs = [w.name(operand) for operand in args_of(node) if isinstance(operand, fx.Node)]
     shape = shape_of(x)
     if len(shape) != 2:
         inputs[0] = _reshaped(w, inputs[0], [math.prod(shape[:-1]), shape[-1]])
@@ -173,7 +176,7 @@ def _linear(w: Writer, node: fx.Node) -> str:
 
 def _added_product(w: Writer, node: fx.Node) -> str:
     """What is added comes first, then the two factors: addmm and baddbmm."""
-    added, first, second = (w.name(operand) for operand in node.args[:3])  # type: ignore
+    added, first, second = (w.name(operand) for operand in args_of(node)[:3])
     dtype = node.meta["val"].dtype
     product = w.add("MatMul", [first, second])
     for side, factor in ((0, "beta"), (1, "alpha")):
@@ -188,22 +191,24 @@ def _added_product(w: Writer, node: fx.Node) -> str:
 
 
 def _matmul(w: Writer, node: fx.Node) -> str:
-    return w.add("MatMul", [w.name(operand) for operand in node.args[:2]])  # type: ignore
+    return w.add("MatMul", [w.name(operand) for operand in args_of(node)[:2]])
 
 
 def _softmax(w: Writer, node: fx.Node) -> str:
-    return w.add("Softmax", [_operand(w, node.args[0], node.meta["val"].dtype)], axis=node.args[1])
+    return w.add(
+        "Softmax", [_operand(w, args_of(node)[0], node.meta["val"].dtype)], axis=args_of(node)[1]
+    )
 
 
 def _attention(w: Writer, node: fx.Node) -> str:
-    query, key, value = (operand for operand in node.args[:3])
+    query, key, value = (operand for operand in args_of(node)[:3])
     dtype, rank = node.meta["val"].dtype, len(shape_of(query))
     scale: Any = node.kwargs.get("scale")
     scale = 1 / math.sqrt(shape_of(query)[-1]) if scale is None else scale
     turned = [*range(rank - 2), rank - 1, rank - 2]
-    keys = w.add("Transpose", [w.name(key)], perm=turned)  # type: ignore
+    keys = w.add("Transpose", [w.name(key)], perm=turned)
     # Torch scales both sides by the root, which overflows later; one factor costs one pass.
-    scaled = w.add("Mul", [w.name(query), w.constant(torch.tensor(scale, dtype=dtype))])  # type: ignore
+    scaled = w.add("Mul", [w.name(query), w.constant(torch.tensor(scale, dtype=dtype))])
     scores = w.add("MatMul", [scaled, keys])
     mask: Any = _argument(node, 3, "attn_mask", None)
     if mask is not None and mask.meta["val"].dtype == torch.bool:
@@ -212,12 +217,12 @@ def _attention(w: Writer, node: fx.Node) -> str:
     elif mask is not None:
         scores = w.add("Add", [scores, _operand(w, mask, dtype)])
     weights = w.add("Softmax", [scores], axis=-1)
-    return w.add("MatMul", [weights, w.name(value)])  # type: ignore
+    return w.add("MatMul", [weights, w.name(value)])
 
 
 def _layer_norm(w: Writer, node: fx.Node) -> str:
-    source: Any = node.args[0]
-    sides: Any = node.args[1]
+    source: Any = args_of(node)[0]
+    sides: Any = args_of(node)[1]
     dtype = source.meta["val"].dtype
     weight, bias = (_argument(node, at, n, None) for at, n in ((2, "weight"), (3, "bias")))
     scale = w.constant(torch.ones(*sides, dtype=dtype)) if weight is None else w.name(weight)
@@ -229,7 +234,7 @@ def _layer_norm(w: Writer, node: fx.Node) -> str:
 def _group_norm(w: Writer, node: fx.Node) -> str:
     source: Any
     groups: Any
-    source, groups = node.args[:2]
+    source, groups = args_of(node)[:2]
     shape, dtype = shape_of(source), source.meta["val"].dtype
     epsilon = float(_argument(node, 4, "eps", 1e-5))
     rows = _reshaped(w, w.name(source), [shape[0], groups, math.prod(shape[1:]) // groups])
@@ -249,7 +254,7 @@ def _convolution(w: Writer, node: fx.Node) -> str:
     defaults = (("stride", 1), ("padding", 0), ("dilation", 1))
     found = [_argument(node, at, *default) for at, default in enumerate(defaults, 3)]
     strides, pads, dilations = (_each(value, rank) for value in found)
-    inputs = [w.name(operand) for operand in node.args[:3] if isinstance(operand, fx.Node)]
+    inputs = [w.name(operand) for operand in args_of(node)[:3] if isinstance(operand, fx.Node)]
     groups = _argument(node, 6, "groups", 1)
     return w.add(
         "Conv", inputs, strides=strides, pads=[*pads, *pads], dilations=dilations, group=groups
@@ -267,7 +272,7 @@ def _transposed(w: Writer, node: fx.Node) -> str:
     )
     found = [_argument(node, at, *default) for at, default in enumerate(defaults, 3)]
     strides, pads, further, _, dilations = (_each(value, rank) for value in found)
-    inputs = [w.name(operand) for operand in node.args[:3] if isinstance(operand, fx.Node)]
+    inputs = [w.name(operand) for operand in args_of(node)[:3] if isinstance(operand, fx.Node)]
     return w.add(
         "ConvTranspose", inputs, strides=strides, pads=[*pads, *pads], dilations=dilations,
         output_padding=further, group=found[3],
@@ -296,8 +301,8 @@ def _resized(w: Writer, node: fx.Node, **attributes: Any) -> str:
 
 
 def _mean(w: Writer, node: fx.Node) -> str:
-    source: Any = node.args[0]
-    axes: Any = node.args[1]
+    source: Any = args_of(node)[0]
+    axes: Any = args_of(node)[1]
     keep = int(len(shape_of(source)) == len(shape_of(node)))
     return w.add("ReduceMean", [w.name(source), _ints(w, axes)], keepdims=keep)
 
