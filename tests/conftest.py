@@ -1,8 +1,9 @@
-"""What every test shares: which of them need a device, and how hypothesis runs."""
+"""What every test shares: which of them need a device, how hypothesis runs, a clean Dynamo."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +14,17 @@ GPU_TESTS = Path(__file__).parent / "gpu"
 # No deadline: the first call of a torch operator is slow. In CI the same examples at every run.
 hypothesis.settings.register_profile("turbo4d", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("turbo4d")
+
+
+@pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    """Nothing is compiled before or stays compiled after; no gradients."""
+    import torch
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        yield
+    torch._dynamo.reset()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

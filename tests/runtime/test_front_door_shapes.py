@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,12 +17,7 @@ from turbo4d import session
 SIGMAS = torch.logspace(2.8, 1, 8).tolist()  # so steep nowhere that `fast` computes but step 0
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    torch._dynamo.reset()
-    with torch.no_grad():
-        yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 
 def watched(model: nn.Module, dynamic: bool | None, **options: Any) -> tuple[Any, list[Any]]:
