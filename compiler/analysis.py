@@ -16,6 +16,7 @@ from turbo4d.compiler.pruning import find_pruning
 from turbo4d.compiler.regions import Region, find_regions
 from turbo4d.compiler.roles import Roles, find_roles
 from turbo4d.compiler.sites import SELF_KINDS, Aside, Site, classify, name_aside, name_sites
+from turbo4d.compiler.whole_step import with_step
 from turbo4d.runtime.geometry import Geometry
 
 
@@ -91,6 +92,10 @@ def analyse(
     by_attention = {a.node.name: kinds[flow.index[a.node.name]][0] for a in on_stream}
     pruning = find_pruning(graph, regions, on_stream, by_attention, axes, flops)
     intervals = layout.intervals(axes.images)
+    named = [
+        replace(region, sites=tuple(by_node[node] for node in region.sites), **how)
+        for region, how in zip(regions, pruning, strict=True)
+    ]
     return Analysis(
         capture=capture,
         geometry=layout.geometry,
@@ -99,10 +104,7 @@ def analyse(
             name: tuple(letters_of(axis, intervals) for axis in of) for name, of in axes.of.items()
         },
         sites=sites,
-        regions=tuple(
-            replace(region, sites=tuple(by_node[node] for node in region.sites), **how)
-            for region, how in zip(regions, pruning, strict=True)
-        ),
+        regions=with_step(named, flow, [*graph.find_nodes(op="placeholder")][roles.sample], flops),
         flops=flops,
         unread=tuple(find_unread(graph, attentions, roles.stream)),
         aside=tuple(name_aside(a, axes, layout) for a in attentions if a not in on_stream),

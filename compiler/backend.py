@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.engine import Engine
 from turbo4d.runtime.errors import OptionError, Turbo4DError
+from turbo4d.runtime.holding import Holding
 from turbo4d.runtime.log import say
 from turbo4d.runtime.passed_on import PassedOn
 from turbo4d.runtime.runner import Runner
@@ -150,6 +151,7 @@ def _runner(analysis: Analysis, options: Options, lowering: Lowering, piece: str
         max_cache_bytes=options.max_cache_bytes,
         prologue=partial(build_prologue, analysis, merge_projections=merge),
         adaptive=bounds_of(options.adaptive),
+        holding=Holding(options.fixed_slots, options.offload),
         made_with=options,
     )
 

@@ -27,3 +27,7 @@ class VerifyError(Turbo4DError):
 
 class GraphFileError(Turbo4DError):
     """A file that holds no graph or no pass of ours, or a graph that a file cannot hold."""
+
+
+class CalibrationError(Turbo4DError):
+    """A network, a sampler or a target for which no plan can be measured or found."""

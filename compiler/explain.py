@@ -14,7 +14,9 @@ from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.costs import flops_by_kind, folded_sites
 from turbo4d.compiler.explain_prune import Pruned, pruned_of
 from turbo4d.compiler.explain_text import text_of
+from turbo4d.compiler.machine import Machine, gpu, this_machine
 from turbo4d.compiler.plan_cost import PlanCost, plan_cost
+from turbo4d.compiler.predicted_time import PlanTimes, plan_times
 from turbo4d.compiler.regions import Region
 from turbo4d.compiler.sites import Site
 from turbo4d.runtime.errors import PlanError
@@ -23,7 +25,7 @@ from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_check import PlanCheck
 from turbo4d.runtime.plan_source import read_plan
 from turbo4d.runtime.plan_text import Line, plan_lines
-from turbo4d.runtime.policy import resolve
+from turbo4d.runtime.shipped_plans import preset_plan
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Explanation:
         plan: resolved.
         schedule: what the plan's levels are, in words.
         left_out: one sentence for each cell that the plan as given had and this one has not.
+        on: whose times are predicted; None for the machine this runs on, measured when asked.
+        device: on which the model lies, for None.
     """
 
     model: str
@@ -45,6 +49,19 @@ class Explanation:
     plan: Plan
     schedule: str
     left_out: tuple[str, ...] = ()
+    on: Machine | None = None
+    device: str = "cpu"
+
+    @property
+    def machine(self) -> Machine:
+        """Whose times are predicted."""
+        sample = self.analysis.capture.table[self.analysis.roles.sample]
+        return self.on or this_machine(sample.dtype, self.device)
+
+    @cached_property
+    def times(self) -> PlanTimes:
+        """What the plan is predicted to take."""
+        return plan_times(self.analysis, self.check, self.machine)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -73,16 +90,16 @@ class Explanation:
         return self.plan.check([region.info for region in self.regions])
 
     @property
-    def _slot_bytes(self) -> dict[str, int]:
+    def _slot_names(self) -> list[str]:
         """Of each slot that a plan may read: of regions, and of what says which tokens matter."""
         known = [region.pruning for region in self.regions if region.pruning is not None]
-        own = {region.name: region.slot_bytes for region in self.regions}
-        return own | {how.relevance: how.relevance_bytes for how in known}
+        names = [region.name for region in self.regions] + [how.relevance for how in known]
+        return [*dict.fromkeys(names)]
 
     @cached_property
     def pruned(self) -> tuple[Pruned, ...]:
         """What the plan's pruned regions save and add."""
-        return pruned_of(self.analysis, self.check)
+        return pruned_of(self.analysis, self.check, self.machine)
 
     @cached_property
     def cost(self) -> PlanCost:
@@ -108,13 +125,15 @@ class Explanation:
             "flops_by_kind": flops_by_kind(self.analysis),
             "plan": {
                 "name": self.plan.name,
+                "origin": self.plan.origin,
                 "steps": self.plan.steps,
                 "variants": len(self.check.variants),
                 "flops_by_step": list(cost.by_step),
                 "cache_peak_bytes": self.check.peak_bytes,
+                "predicted": self.times.as_json(),
                 "slots": [
-                    {"region": name, "values": depth, "bytes": depth * size}
-                    for name, size in self._slot_bytes.items()
+                    {"region": name, "values": depth, "bytes": depth * self.check.slot_bytes[name]}
+                    for name in self._slot_names
                     if (depth := self.check.depth.get(name))
                 ],
                 "pruned": [one.as_json() for one in self.pruned],
@@ -147,6 +166,7 @@ def explain(
     geometry: Mapping[str, int | str] | None = None,
     levels: Sequence[float] | None = None,
     level_unit: LevelUnit | None = None,
+    machine: Machine | str | None = None,
 ) -> Explanation:
     """Say what turbo4d sees in a model, and what a plan would do; runs nothing of the model.
 
@@ -158,11 +178,13 @@ def explain(
         geometry: any of batch, views, frames, height, width, and order; see `analyse`.
         levels: noise level of each step, for a preset; default: 20 steps of SV4D's schedule.
         level_unit: of the levels; None infers it.
+        machine: whose times are predicted, by name a GPU of `machine.GPUS`; None for the machine
+            this runs on, measured when a time is asked for.
 
     Raises:
         CaptureError: where the model is no pure graph, or has no attention.
         GeometryError: where views and frames cannot be told.
-        OptionError: where the plan is neither a preset nor a file.
+        OptionError: where the plan is neither a preset nor a file, or the machine is unknown.
         PlanError: where the plan does not fit the model.
     """
     analysis = analyse(capture_export(model, args, kwargs), geometry)
@@ -173,7 +195,7 @@ def explain(
         resolved, left_out = given.settled([region.info for region in analysis.regions])
         schedule = "its own levels"
     else:
-        resolved = resolve(
+        resolved = preset_plan(
             given,
             levels=levels or edm_levels(),
             level_unit=level_unit,
@@ -183,7 +205,12 @@ def explain(
         )
         schedule = "levels as given" if levels else "SV4D's levels, sigma 700 to 0.002"
     params = sum(parameter.numel() for parameter in model.parameters())
-    return Explanation(type(model).__name__, params, analysis, resolved, schedule, left_out)
+    if isinstance(machine, str):
+        machine = gpu(machine, analysis.capture.table[analysis.roles.sample].dtype)
+    device = next((str(p.device) for p in model.parameters() if p.is_cuda), "cpu")
+    return Explanation(
+        type(model).__name__, params, analysis, resolved, schedule, left_out, machine, device
+    )
 
 
 def _check_fit(plan: Plan, analysis: Analysis) -> None:

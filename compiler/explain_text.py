@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from turbo4d.compiler.costs import flops_by_kind, folded_sites
 from turbo4d.compiler.plan_cost import by_pattern
-from turbo4d.compiler.prune_gain import MEASURED
 from turbo4d.runtime.plan_text import picture
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ def text_of(info: Explanation) -> str:
         _plan(info),
         _orders(info),
         _pruned(info),
-        f"operations of a step, as a share of a call that computes all\n{table(step_rows(info))}",
+        f"operations of a step, as a share of a call that computes all, and its {times_title(info)}"
+        f"\n{table(step_rows(info))}",
         *(f"unclassified: {name}: {reason}" for name, reason in info.unclassified.items()),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -76,18 +76,28 @@ def region_rows(info: Explanation) -> list[Row]:
 
 
 def step_rows(info: Explanation) -> list[Row]:
-    """Steps that cost the same, their share of a call, their operations."""
-    cost = info.cost
-    steps: dict[int, list[int]] = {}
-    for step, flops in enumerate(cost.by_step):
-        steps.setdefault(flops, []).append(step)
+    """Steps that cost the same, their share of a call, their operations, their predicted time."""
+    steps: dict[tuple[int, str], list[int]] = {}
+    for step, (flops, taken) in enumerate(zip(info.cost.by_step, info.times.by_step, strict=True)):
+        steps.setdefault((flops, seconds_text(taken)), []).append(step)
     rows = [
-        (f"{'step' if len(of) == 1 else 'steps'} {_ranges(of)}", *_share(flops, info))
-        for flops, of in steps.items()
+        (f"{'step' if len(of) == 1 else 'steps'} {ranges(of)}", *_share(flops, info), taken)
+        for (flops, taken), of in steps.items()
     ]
     if info.plan.exact:
-        rows.append(("once per run (prologue)", *_share(cost.prologue_flops, info)))
+        taken = seconds_text(info.times.prologue_s)
+        rows.append(("once per run (prologue)", *_share(info.cost.prologue_flops, info), taken))
     return rows
+
+
+def times_title(info: Explanation) -> str:
+    """What is predicted, for which machine, and the whole run."""
+    times = info.times
+    return (
+        f"time as predicted for {times.machine.name}; a run takes "
+        f"{seconds_text(times.run_s)}, uncached {seconds_text(times.uncached_s)}, "
+        f"{times.uncached_s / times.run_s:.2f} times as long"
+    )
 
 
 def dead_text(info: Explanation) -> str:
@@ -134,7 +144,7 @@ def _exact(info: Explanation) -> str:
 
 def order_rows(info: Explanation) -> list[Row]:
     """Regions that are extrapolated: values of a slot, its bytes, orders and steps, names."""
-    sizes = {region.name: region.slot_bytes for region in info.regions}
+    sizes = info.check.slot_bytes
     rows: dict[Row, list[str]] = {}
     for name, depth in sorted(info.check.depth.items()):
         if depth == 1:
@@ -145,7 +155,7 @@ def order_rows(info: Explanation) -> list[Row]:
                 if name in orders:
                     at.setdefault((stream, orders[name]), []).append(step)
         told = "; ".join(
-            f"reuse({order}) at {_ranges(of)}"
+            f"reuse({order}) at {ranges(of)}"
             + (f" of {stream}" if len(info.check.orders) > 1 else "")
             for (stream, order), of in at.items()
         )
@@ -168,8 +178,8 @@ def prune_rows(info: Explanation) -> list[Row]:
             f"{one.gain.kept} of {one.gain.tokens} tokens",
             f"saves {flops_text(one.gain.flops_saved)} and {bytes_text(one.gain.bytes_saved)}",
             f"adds {bytes_text(one.gain.bytes_added)}",
-            f"{one.gain.seconds_saved() * 1e3:+.2g} ms",
-            f"at {_ranges(one.steps)}" + (f" of {one.stream}" if streams > 1 else ""),
+            f"{one.seconds_saved * 1e3:+.2g} ms",
+            f"at {ranges(one.steps)}" + (f" of {one.stream}" if streams > 1 else ""),
             _starred(one.regions),
         )
         for one in info.pruned
@@ -180,7 +190,7 @@ def _pruned(info: Explanation) -> str:
     rows = prune_rows(info)
     if not rows:
         return ""
-    title = f"pruned regions, each in one step; time as predicted for {MEASURED.machine}"
+    title = f"pruned regions, each in one step; time as predicted for {info.machine.name}"
     losses = [one.loses for one in info.pruned if one.loses]
     return "\n".join([title, table(rows), *losses])
 
@@ -190,6 +200,8 @@ def _plan(info: Explanation) -> str:
     left_out = info.left_out[:3]
     more = len(info.left_out) - len(left_out)
     lines = [*left_out, f"and {more} more of the kind."] if more else [*left_out]
+    if info.plan.origin:
+        lines.insert(0, f"origin: {info.plan.origin}")
     return "\n".join([plan_title(info), *lines, drawn])
 
 
@@ -227,6 +239,11 @@ def bytes_text(size: int) -> str:
     return f"{size / 1e3:.3g} kB"
 
 
+def seconds_text(seconds: float) -> str:
+    """Time with a unit: "235 ms"."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
 def _share(flops: int, info: Explanation) -> Row:
     return f"{flops / info.flops_per_call:.1%}", flops_text(flops)
 
@@ -236,7 +253,7 @@ def _span(numbers: Sequence[int]) -> str:
     return str(low) if low == high else f"{low}..{high}"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """`0, 12-16` of 0, 12, 13, 14, 15, 16."""
     parts: list[list[int]] = []
     for number in numbers:

@@ -10,6 +10,7 @@ from typing import Any
 from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.errors import OptionError
 from turbo4d.runtime.finite_watch import Nonfinite, check_nonfinite
+from turbo4d.runtime.holding import Holding
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_source import read_plan
 
@@ -35,6 +36,9 @@ class Options:
             passes/merge_shared_projections.py for what that costs and gains.
         nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew,
             with an event, "raise" raises an error, "ignore" does not look.
+        fixed_slots: whether slots have addresses that do not move during a session, which CUDA
+            graphs and TensorRT ask for; what steps write is then copied.
+        offload: whether slots that the next step does not read wait on the host, on CUDA alone.
         strict: whether what would be a reported event is an error.
         max_cache_bytes: what all slots together may hold.
     """
@@ -50,6 +54,8 @@ class Options:
     conditional: bool = False
     merge_projections: bool = False
     nonfinite: Nonfinite = "refresh"
+    fixed_slots: bool = False
+    offload: bool = False
     strict: bool = False
     max_cache_bytes: int | None = None
 
@@ -75,6 +81,7 @@ class Options:
                 raise OptionError(f"option {name!r} is {value!r}; wanted {wanted}.")
         bounds_of(given.get("adaptive", False))
         check_nonfinite(given.get("nonfinite", Options.nonfinite))
+        Holding(given.get("fixed_slots", False), given.get("offload", False))
         return replace(Options(**given), plan=read_plan(given.get("plan", Options.plan)))
 
 
@@ -91,6 +98,8 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "conditional": ((bool,), "True or False"),
     "merge_projections": ((bool,), "True or False"),
     "nonfinite": ((str,), "'ignore', 'raise' or 'refresh'"),
+    "fixed_slots": ((bool,), "True or False"),
+    "offload": ((bool,), "True or False"),
     "strict": ((bool,), "True or False"),
     "max_cache_bytes": ((int, _NONE), "a number of bytes"),
 }

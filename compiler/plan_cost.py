@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from turbo4d.compiler.costs import dead_weights, variant_flops
 from turbo4d.compiler.exact import exact_form
+from turbo4d.compiler.predicted_time import note_work
 from turbo4d.compiler.specialise import specialise
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def plan_cost(analysis: Analysis, check: PlanCheck) -> PlanCost:
         PlanError: an action that this version cannot make.
     """
     variants = [specialise(analysis, key) for key in check.variants]
+    for variant in variants:
+        note_work(analysis, variant)
     by_variant = {variant.key: variant_flops(variant) for variant in variants}
     keys = next(iter(check.keys.values()))
     dead = set(dead_weights(analysis, variants))

@@ -1,8 +1,8 @@
 """prune-gain: what pruning a region is predicted to save and to add, before any plan does it.
 
 The region's own calls are taken out of the graph, pruned, and counted before and after: operations,
-and bytes of every call with nothing fused (`traffic`). What gathers and scatters tokens is counted
-with the rest. A rate of each turns both into seconds.
+bytes of every call with nothing fused (`traffic`), and whatever else `work` counts. What gathers
+and scatters tokens is counted with the rest. A machine's rates turn all of it into seconds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from torch.fx.node import map_arg
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.flops import count_flops
 from turbo4d.compiler.flow import only_for
+from turbo4d.compiler.fresh_memory import largest_value
 from turbo4d.compiler.pruning import kept_count
 from turbo4d.compiler.traffic import bytes_of, count_bytes
+from turbo4d.compiler.work import Work, work_of_graph
 from turbo4d.passes.base import aten, slot_name
 from turbo4d.runtime.errors import PlanError
 
@@ -33,27 +35,9 @@ _MOVES = frozenset(
 
 if TYPE_CHECKING:
     from turbo4d.compiler.analysis import Analysis
+    from turbo4d.compiler.machine import Machine
     from turbo4d.compiler.regions import Region
     from turbo4d.runtime.variant_key import VariantKey
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How fast a machine is, by a line through the steps of a model.
-
-    Args:
-        flop_per_s: operations of products.
-        byte_per_s: bytes that calls read and write, nothing fused.
-        machine: where that was measured.
-    """
-
-    flop_per_s: float
-    byte_per_s: float
-    machine: str
-
-
-# Fitted to nano's steps by tools/measure_steps.py; tools/results/steps-nano-v1.json holds them.
-MEASURED = Rates(7.41e11, 9.21e9, "2 cores of an AMD EPYC, eager, float32")
 
 
 @dataclass(frozen=True)
@@ -70,6 +54,7 @@ class PruneGain:
         bytes_moved: bytes of the region computed.
         bytes_saved: how many fewer its own calls move.
         bytes_added: of the calls that choose, gather and scatter tokens.
+        work_saved: all that the region asks less of a machine.
     """
 
     region: str
@@ -81,11 +66,11 @@ class PruneGain:
     bytes_moved: int
     bytes_saved: int
     bytes_added: int
+    work_saved: Work
 
-    def seconds_saved(self, rates: Rates = MEASURED) -> float:
+    def seconds_saved(self, machine: Machine) -> float:
         """Predicted; below 0 where what is added outweighs what is saved."""
-        fewer = self.bytes_saved - self.bytes_added
-        return self.flops_saved / rates.flop_per_s + fewer / rates.byte_per_s
+        return machine.seconds(self.work_saved)
 
 
 def prune_gain(analysis: Analysis, region: Region, keep: float, *, exact: bool = True) -> PruneGain:
@@ -108,6 +93,9 @@ def prune_gain(analysis: Analysis, region: Region, keep: float, *, exact: bool =
     alone = _alone(form.graph, port.entry or "", port.value)
     names = {node.name for node in alone.graph.nodes} - {port.value}
     flops, moved = sum(count_flops(alone.graph).values()), count_bytes(alone.graph)
+    # A region is pruned among others, which keep the heap as wide as they do.
+    largest = largest_value(analysis.capture.module.graph)
+    before = work_of_graph(alone.graph, largest)
     how.prune(region.name, port, slot_name(region.name), keep).apply(alone)
     own, added = _bytes(alone.graph, names)
     return PruneGain(
@@ -120,6 +108,7 @@ def prune_gain(analysis: Analysis, region: Region, keep: float, *, exact: bool =
         bytes_moved=moved,
         bytes_saved=moved - own,
         bytes_added=added,
+        work_saved=before - work_of_graph(alone.graph, largest),
     )
 
 

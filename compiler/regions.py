@@ -20,8 +20,8 @@ from turbo4d.runtime.plan import RegionInfo
 if TYPE_CHECKING:
     from turbo4d.compiler.pruning import Pruning
 
-Kind = Literal["block", "chain", "level", "core"]
-_RANKS: tuple[Kind, ...] = ("block", "chain", "level", "core")
+Kind = Literal["block", "chain", "level", "core", "step"]
+_RANKS: tuple[Kind, ...] = ("block", "chain", "level", "core", "step")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Region:
     Args:
         name: by structure: `down.<level>.<i>.chain`, `middle.chain`, `up.<level>.<i>.chain`,
             `stack.<i>.chain` where the resolution never changes, `core`; a block adds its kind.
-        kind: block < chain < level < core.
+        kind: block < chain < level < core < step.
         parent: name of the smallest region that holds this one: where the parent is reused,
             nothing reads what this one makes. A level that no skip goes around holds all that
             comes before it, too.
@@ -105,6 +105,7 @@ class Region:
             relevance_bytes=self.pruning.relevance_bytes if self.pruning else 0,
             prunable_flops=self.pruning.flops if self.pruning else 0,
             unprunable=self.unprunable,
+            slot_forms=tuple((port.shape, port.dtype) for port in self.ports),
         )
 
 

@@ -18,9 +18,9 @@ aten = torch.ops.aten
 
 def bytes_of(node: fx.Node) -> int:
     """Bytes one call reads and writes; 0 for a view and for what is no call."""
-    if node.op != "call_function" or _is_view(node):
+    if node.op != "call_function" or is_view(node):
         return 0
-    return sum(_held(operand) for operand in node.all_input_nodes) + _held(node)
+    return sum(value_bytes(operand) for operand in node.all_input_nodes) + value_bytes(node)
 
 
 def count_bytes(graph: fx.Graph) -> int:
@@ -28,7 +28,8 @@ def count_bytes(graph: fx.Graph) -> int:
     return sum(bytes_of(node) for node in graph.nodes)
 
 
-def _is_view(node: fx.Node) -> bool:
+def is_view(node: fx.Node) -> bool:
+    """Whether a call shows a value that exists, or a part of a tuple, and moves nothing."""
     if isinstance(node.meta["val"], (list, tuple)):
         return aliased_argument(node.target) is not None
     if node.target is aten.reshape.default:
@@ -48,7 +49,8 @@ def _fits(node: fx.Node) -> bool:
     return True
 
 
-def _held(node: fx.Node) -> int:
+def value_bytes(node: fx.Node) -> int:
+    """Bytes of the tensors that a node gives, each element that is stored counted once."""
     value: Any = node.meta["val"]
     if isinstance(value, Tensor):
         return _distinct(value)

@@ -21,6 +21,7 @@ from .fed_level import read_level
 from .finite_watch import Nonfinite
 from .full_calls import FullCalls
 from .gradients import note_weights
+from .holding import FREE, Holding
 from .plan import Plan
 from .plan_source import PlanSource, Schedule
 from .run_watch import RunWatch, Sighting
@@ -41,6 +42,7 @@ class BareRuns:
         strict: whether a call that cannot follow the plan is an error.
         adaptive: bounds of adaptive runs, None where runs keep to the plan.
         nonfinite: what is done about slots that hold NaN or infinity.
+        holding: how slots are held.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class BareRuns:
         strict: bool,
         adaptive: Bounds | None = None,
         nonfinite: Nonfinite = "refresh",
+        holding: Holding = FREE,
     ) -> None:
         self.counts, self.events = CallCounts(), Events()
         self.execution: Execution | None = None
@@ -64,6 +67,7 @@ class BareRuns:
         self._strict = strict
         self._adaptive = adaptive
         self._nonfinite: Nonfinite = nonfinite
+        self._holding = holding
         exact = given.exact if isinstance(given, Plan) else given != "none"
         self.full = FullCalls(signature, shelf, self.counts, self.events, exact=exact)
         self._needs_steps = given not in ("none", "exact")
@@ -143,6 +147,7 @@ class BareRuns:
             strict=self._strict,
             adaptive=self._adaptive,
             nonfinite=self._nonfinite,
+            holding=self._holding,
         )
 
     def _compare(self, step: int, args: Sequence[Tensor]) -> None:

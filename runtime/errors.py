@@ -11,6 +11,10 @@ class OptionError(Turbo4DError):
     """An option that is unknown, of the wrong kind, or that matches nothing."""
 
 
+class MemoryPlanError(Turbo4DError):
+    """Slots that hold more than the plan's proof says: an engine gave larger ones."""
+
+
 class PlanError(Turbo4DError):
     """A plan that contradicts itself, or was made for another model, geometry or schedule."""
 

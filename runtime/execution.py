@@ -9,9 +9,12 @@ from torch import Tensor
 from .adaptive import Bounds, Decision
 from .constants import Constants
 from .engine_shelf import CallCounts, EngineShelf
-from .errors import NonfiniteSlotError, SessionError
+from .errors import NonfiniteSlotError, OptionError, SessionError
 from .events import Events
 from .finite_watch import FiniteWatch, Nonfinite
+from .fitted import add_sample
+from .held_slots import held_slots
+from .holding import FREE, Holding
 from .lane import Cell, Form, Lane
 from .levels import log_sigma
 from .log import say, wants
@@ -37,6 +40,10 @@ class Execution:
         adaptive: bounds of a run that leaves the plan's rows where what it measures says so; None
             where it keeps to them.
         nonfinite: what is done about slots that hold NaN or infinity.
+        holding: how slots are held.
+
+    Raises:
+        OptionError: where slots are to wait on the host in an adaptive run.
     """
 
     def __init__(
@@ -50,10 +57,17 @@ class Execution:
         debug: bool = False,
         adaptive: Bounds | None = None,
         nonfinite: Nonfinite = "refresh",
+        holding: Holding = FREE,
     ) -> None:
+        if holding.offload and adaptive is not None:
+            raise OptionError(
+                "offload and adaptive are both on; an adaptive run cannot tell what its next step "
+                "reads. Leave one off."
+            )
         self.plan: Plan | None = None
         self.variants: tuple[VariantKey, ...] = ()
         self.cache_peak_bytes = 0
+        self.cache_host_bytes = 0
         self.prologue_bytes = 0
         self._source = source
         self._shelf = shelf
@@ -63,6 +77,7 @@ class Execution:
         self._debug = debug
         self._nonfinite: Nonfinite = nonfinite
         self._adaptive = adaptive
+        self._holding = holding
         self._sample = source.signature.sample
         self._lanes: dict[str, Lane] = {}
 
@@ -80,6 +95,7 @@ class Execution:
                 where what the run takes for constant has changed.
             StaleSlotError: where a slot is older than the plan allows, a step having been left out.
             NonfiniteSlotError: where a slot holds NaN or infinity and the run was told to raise.
+            MemoryPlanError: where the slots hold more than the plan's proof says.
         """
         lane = self._lanes.get(stream) or self._open(stream)
         if self._source.signature.piece and step == lane.last:
@@ -91,31 +107,30 @@ class Execution:
         if lane.steering is not None:
             cell = lane.steering.cell(step)
         self._look_back(lane, step)
-        if missing := lane.slots.missing(cell.engine.reads):
+        if missing := lane.slots.missing(cell.engine.reads) or lane.short(cell):
             cell = self._rescue(lane, step, missing, cell.live)
         engine = cell.engine
+        if lane.steering is None:  # where steps were left out, what only they read
+            lane.slots.keep(cell.needed)
         prologue = self._hoisted(lane, args) if engine.key.exact else ()
-        max_age = self.plan.max_age if self.plan else 0
-        mixes = self._mixes(lane, step, cell) if cell.orders else None
-        slots_in = lane.slots.read(engine.reads, step, max_age, mixes)
+        slots_in = self._read(lane, step, cell, args)
+        if lane.slots.offload:
+            lane.fetch(step, cell)
         if wants(2):
             say(2, _told(lane, step, cell))
         done = False
         try:
             outputs, slots_out = self._counts.call(cell.name, engine, args, prologue, slots_in)
+            del slots_in
+            lane.last = step
+            if slots_out or lane.slots:
+                lane.write(step, cell, slots_out)
+                self._count()
+                lane.let_go(step, cell)
             done = True
         finally:
             if not done:  # nobody knows what the engine left behind
                 lane.drop()
-        del slots_in
-        lane.last = step
-        if slots_out or lane.slots:
-            lane.slots.write(engine.writes, slots_out, step)
-            if lane.watch is not None:
-                lane.watch.look(engine.writes, slots_out, step)
-            if lane.steering is not None:
-                lane.steering.ran(step, lane.slots)
-            self._note_peak(lane, cell)
         return outputs
 
     def begin(self, stream: str) -> None:
@@ -186,12 +201,14 @@ class Execution:
             cells = steering.planned
             self.variants = tuple(dict.fromkeys((*self.variants, *steering.variants)))
         else:
-            rows = zip(check.keys[stream], check.live[stream], check.orders[stream], strict=True)
+            proof = check.keys, check.live, check.orders, check.fits
             cells = tuple(
-                None if key is None else Cell(key.name, self._shelf.get(key), live, orders)
-                for key, live, orders in rows
+                None if key is None else Cell(key.name, self._shelf.get(key), live, orders, fits)
+                for key, live, orders, fits in zip(*(of[stream] for of in proof), strict=True)
             )
             self.variants = check.variants
+        others = sum(lane.slots.size_bytes() for lane in self._lanes.values())
+        slots, bounds = held_slots(plan, check, stream, steering, self._holding, others)
         self._lanes[stream] = Lane(
             stream,
             cells,
@@ -199,6 +216,8 @@ class Execution:
             tuple(sorted(used)),
             PrologueValues(self._shelf, self._counts),
             Constants(self._source.signature) if self._debug else None,
+            slots,
+            bounds,
             None if self._nonfinite == "ignore" else FiniteWatch(),
             steering=steering,
         )
@@ -265,11 +284,21 @@ class Execution:
         key = VariantKey((), lane.used, self.plan.exact if self.plan else True)
         return Cell(key.name, self._shelf.get(key), live)
 
+    def _read(self, lane: Lane, step: int, cell: Cell, args: Sequence[Tensor]) -> list[Tensor]:
+        """What the step's engine takes from the slots, mixed as the plan says."""
+        reads, max_age = cell.engine.reads, self.plan.max_age if self.plan else 0
+        mixes = self._mixes(lane, step, cell) if cell.orders or cell.fits else None
+        found = lane.slots.read(reads, step, max_age, mixes, cell.fits)
+        if not cell.fits:
+            return found
+        constant = self._source.signature.invariant.get(self._sample, ())
+        return add_sample(reads, found, cell.fits, args[self._sample], constant)
+
     def _mixes(self, lane: Lane, step: int, cell: Cell) -> Mapping[str, Sequence[float]]:
         """The weights of what is extrapolated; a slot without enough values is, by fewer."""
         mixes = lane.mixes(step, cell)
         for name, mix in mixes.items():
-            wanted = cell.orders[name] + 1
+            wanted = cell.orders.get(name, 0) + 1
             if len(mix) == wanted:
                 continue
             message = (
@@ -286,12 +315,11 @@ class Execution:
             )
         return mixes
 
-    def _note_peak(self, lane: Lane, cell: Cell) -> None:
-        # What the step read is still held beside what it wrote; what no later step reads is not.
-        lane.slots.keep(cell.held)
-        held = sum(each.slots.size_bytes() for each in self._lanes.values())
+    def _count(self) -> None:
+        slots = [lane.slots for lane in self._lanes.values()]
+        held, stowed = sum(s.size_bytes() for s in slots), sum(s.host_bytes() for s in slots)
         self.cache_peak_bytes = max(self.cache_peak_bytes, held)
-        lane.slots.keep(cell.live)
+        self.cache_host_bytes = max(self.cache_host_bytes, stowed)
 
 
 def _compare(constants: Constants, lane: Lane, step: int, args: Sequence[Tensor]) -> None:

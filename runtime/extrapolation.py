@@ -34,6 +34,21 @@ def weights(places: tuple[float, ...], u: float) -> tuple[float, ...]:
     return tuple(found)
 
 
+def weighted(history: Sequence[Tensor], mix: Sequence[float]) -> Tensor:
+    """The weighted sum of the values, whatever the weights add up to; computed in float32 at least.
+
+    Args:
+        history: at least one value; all of one shape and dtype.
+        mix: one weight per value.
+    """
+    first = history[0]
+    wide = torch.promote_types(first.dtype, torch.float32)
+    found = first.to(wide) * mix[0]
+    for value, weight in zip(history[1:], mix[1:], strict=True):
+        found.add_(value, alpha=weight)
+    return found.to(first.dtype)
+
+
 def predict(history: Sequence[Tensor], mix: Sequence[float]) -> Tensor:
     """The weighted sum of the values, in one kernel for each but the first.
 
@@ -43,7 +58,8 @@ def predict(history: Sequence[Tensor], mix: Sequence[float]) -> Tensor:
 
     Args:
         history: at least one value, the oldest first; all of one shape and dtype.
-        mix: one weight per value, as `weights` gives them for a level below all of theirs.
+        mix: one weight per value, as `weights` gives them for a level below all of theirs; they
+            add up to 1.
     """
     # Each lerp gives the mean of the values so far under their weights. Beyond the last place no
     # partial sum of the weights is 0: it is the value of the polynomial that is 1 at the places so

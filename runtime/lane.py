@@ -8,14 +8,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from .action import Action
 from .constants import Constants
 from .engine import Engine
-from .errors import SessionError
+from .errors import MemoryPlanError, SessionError
 from .extrapolation import weights
 from .finite_watch import FiniteWatch
 from .prologue_values import PrologueValues
 from .slots import Slots
+from .variant_key import VariantKey
 
 if TYPE_CHECKING:
     from .steering import Steering
@@ -30,22 +33,40 @@ class Cell:
     Args:
         name: of the variant.
         engine: of the variant.
-        live: the regions whose slots a later step still reads, and how many of the newest values.
+        live: the regions whose slots a later step still reads, and how many of the newest values;
+            what else the step writes is not kept.
         orders: the regions whose slots are extrapolated, and by which order.
+        fits: the regions whose slots are mixed by the plan's own weights.
     """
 
     name: str
     engine: Engine
     live: Mapping[str, int]
     orders: Mapping[str, int] = field(default_factory=dict[str, int])
+    fits: Mapping[str, Action] = field(default_factory=dict[str, Action])
 
     @cached_property
-    def held(self) -> Mapping[str, int]:
-        """Per region the newest values that are held while the step runs, or after it."""
-        read = {name: self.orders.get(name, 0) + 1 for name in self.engine.reads}
-        return {
-            name: max(read.get(name, 0), self.live.get(name, 0)) for name in {*read, *self.live}
-        }
+    def needed(self) -> Mapping[str, int]:
+        """Per region the newest values that must be there before the step writes."""
+        return needed_values(self.engine.key, self.orders, self.live)
+
+
+def needed_values(
+    key: VariantKey, orders: Mapping[str, int], live: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Per slot the newest values that a step reads, or that a later one does besides its own.
+
+    Args:
+        key: of the step's graph.
+        orders: the regions that it extrapolates, and by which order.
+        live: the slots that a later step still reads, and how many of the newest values.
+    """
+    read = {name: orders.get(name, 0) + 1 for name in key.reads}
+    own = {name: 1 for name in key.writes}
+    return {
+        name: max(read.get(name, 0), live.get(name, 0) - own.get(name, 0))
+        for name in {*read, *live}
+    }
 
 
 @dataclass
@@ -59,8 +80,9 @@ class Lane:
         used: sorted names of all slots that any of its steps reads.
         prologue: for the stream's conditioning.
         constants: in debug mode, what the run takes for constant.
-        watch: looks for slots that are not finite; None where nobody looks.
         slots: of the stream.
+        bounds: per step what its slots may hold, by the plan's proof.
+        watch: looks for slots that are not finite; None where nobody looks.
         last: the last step that ran, None before the first.
         form: of the sample.
         steering: of an adaptive run: chooses each step's cell; None where the plan's are taken.
@@ -72,8 +94,9 @@ class Lane:
     used: tuple[str, ...]
     prologue: PrologueValues
     constants: Constants | None
+    slots: Slots
+    bounds: tuple[int, ...]
     watch: FiniteWatch | None = None
-    slots: Slots = field(default_factory=Slots)
     last: int | None = None
     form: Form | None = None
     steering: Steering | None = None
@@ -102,16 +125,75 @@ class Lane:
             )
         return cell
 
+    def fetch(self, step: int, cell: Cell) -> None:
+        """Brings back what the next step reads, while this one computes; the rest waits."""
+        near = needed_values(cell.engine.key, cell.orders, self._upcoming(step))
+        self.slots.stow(near)
+        self.slots.fetch(near)
+
+    def write(self, step: int, cell: Cell, slots_out: Sequence[Tensor]) -> None:
+        """Keeps what a step wrote and a later one reads, beside what the step read.
+
+        Args:
+            step: that ran.
+            cell: that it ran as.
+            slots_out: one per name in the engine's `writes`.
+
+        Raises:
+            MemoryPlanError: where the slots hold more than the plan's proof says.
+        """
+        written = zip(cell.engine.writes, slots_out, strict=True)
+        kept = [(name, tensor) for name, tensor in written if name in cell.live]
+        names, tensors = [name for name, _ in kept], [tensor for _, tensor in kept]
+        if self.watch is not None:
+            self.watch.look(names, tensors, step)
+        if self.steering is not None:
+            self.steering.ran(step, self.slots, dict(reversed(kept)))
+        self.slots.keep(cell.needed)
+        self.slots.write(names, tensors, step)
+        if self.slots.offload and self.cells[step] is not cell:
+            # The full variant was taken instead; it writes what the plan has on the host by now.
+            self.slots.stow(self._upcoming(step))
+        held = self.slots.size_bytes()
+        if held > self.bounds[step]:
+            raise MemoryPlanError(
+                f"step {step} of stream {self.name!r}: its slots hold {held} bytes; the plan's "
+                f"proof says {self.bounds[step]}. The engine's slots are larger than those it was "
+                "planned for."
+            )
+
+    def let_go(self, step: int, cell: Cell) -> None:
+        """Lets go of what no later step reads."""
+        self.slots.keep(cell.live)
+        if self.slots.offload:
+            self.slots.stow(self._upcoming(step))
+
+    def _upcoming(self, step: int) -> Mapping[str, int]:
+        """Per slot the newest values that the stream's next step reads."""
+        following = next((cell for cell in self.cells[step + 1 :] if cell is not None), None)
+        if following is None:
+            return {}
+        return {name: following.orders.get(name, 0) + 1 for name in following.engine.reads}
+
     def mixes(self, step: int, cell: Cell) -> Mapping[str, Sequence[float]]:
         """The weights of the values that each extrapolated slot has, the oldest first.
 
-        Where a slot holds fewer than its order needs, those of the order that it can have.
+        Where a slot holds fewer than its order needs, those of the order that it can have; of a
+        fitted one it holds all, or the step is another (`short`).
         """
-        mixes: dict[str, Sequence[float]] = {}
+        mixes: dict[str, Sequence[float]] = {name: fit.mix for name, fit in cell.fits.items()}
         for name, order in cell.orders.items():
+            if name in cell.fits:
+                continue
             steps = self.slots.steps(name)[-order - 1 :]
             mixes[name] = weights(tuple(self.places[each] for each in steps), self.places[step])
         return mixes
+
+    def short(self, cell: Cell) -> tuple[str, ...]:
+        """The slots that hold fewer values than the weights of a fitted reuse are for."""
+        return tuple(
+            name for name, fit in cell.fits.items() if len(self.slots.steps(name)) < len(fit.mix)
+        )
 
     def begin(self) -> None:
         """Begins a new run: nothing of the last one may be read."""

@@ -14,12 +14,13 @@ from .geometry import Geometry
 from .levels import LevelUnit, check_levels
 from .region_info import RegionInfo as RegionInfo
 from .region_info import RegionKind as RegionKind
+from .slot_storage import check_storage
 from .variant_key import VariantKey as VariantKey
 
 if TYPE_CHECKING:
     from .plan_check import PlanCheck
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # One step of one stream: region -> action, a region that is not named computes. None: the stream
 # does not run at this step (SV4D's dense pass alternates between two streams).
 Row = Mapping[str, Action] | None
@@ -43,6 +44,9 @@ class Plan:
         max_cache_bytes: what all slots together may hold at any time, None for no bound.
         error_budget_db: the PSNR the plan was made to keep, None where none was asked.
         exact: whether the exact passes are on.
+        origin: one line that says where the plan comes from: the command that found it and what it
+            measured, or that nothing was measured. Empty where none was said.
+        storage: region -> in what its slots are kept, where that is not the compute dtype.
         schema_version: of the file format.
 
     Raises:
@@ -60,6 +64,8 @@ class Plan:
     max_cache_bytes: int | None = None
     error_budget_db: float | None = None
     exact: bool = True
+    origin: str = ""
+    storage: Mapping[str, str] = field(default_factory=dict[str, str])
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def __post_init__(self) -> None:
@@ -90,6 +96,15 @@ class Plan:
         budget = self.error_budget_db
         if budget is not None and not 0 <= budget < math.inf:
             raise PlanError(f"plan: error_budget_db is {budget}; wanted a PSNR from 0, or none.")
+        if len(self.origin.splitlines()) > 1:
+            raise PlanError(
+                f"plan: origin has {len(self.origin.splitlines())} lines; wanted one, or none."
+            )
+        for region, storage in self.storage.items():
+            check_storage(storage, f"plan, region {region!r}")
+        # Explicit `compute` says what an absent region says, as in the rows.
+        kept = {name: each for name, each in sorted(self.storage.items()) if each != "compute"}
+        object.__setattr__(self, "storage", kept)
         # Explicit `compute` says what an absent region says: one spelling, so plans compare.
         object.__setattr__(
             self, "streams", {name: _spelled(rows) for name, rows in self.streams.items()}
@@ -113,15 +128,20 @@ class Plan:
             )
         return self.streams[stream]
 
-    def check(self, regions: Sequence[RegionInfo]) -> PlanCheck:
+    def check(self, regions: Sequence[RegionInfo], *, offload: bool = False) -> PlanCheck:
         """Proves that the plan can be carried out on a model with these regions.
+
+        Args:
+            regions: of the model.
+            offload: whether slots wait on the host, so that `max_cache_bytes` bounds what lies on
+                the device.
 
         Raises:
             PlanError: naming the offending stream, step and region.
         """
         from .plan_check import check
 
-        return check(self, regions)
+        return check(self, regions, offload=offload)
 
     def settled(self, regions: Sequence[RegionInfo]) -> tuple[Plan, tuple[str, ...]]:
         """The plan without what contradicts itself: of cells inside each other the outermost stay.

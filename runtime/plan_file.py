@@ -15,6 +15,8 @@ from .geometry import Geometry
 from .plan import SCHEMA_VERSION, Plan, Row
 
 _FIELDS = sorted(field.name for field in fields(Plan))
+# What a file of an older version, which cannot have said them, means.
+_SINCE_2: Mapping[str, object] = {"origin": "", "storage": {}}
 _WANTED: dict[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "a text"),
     "model": (str, "a text"),
@@ -27,6 +29,8 @@ _WANTED: dict[str, tuple[type | tuple[type, ...], str]] = {
     "max_cache_bytes": ((int, type(None)), "an integer or null"),
     "error_budget_db": ((int, float, type(None)), "a number or null"),
     "exact": (bool, "true or false"),
+    "origin": (str, "a text"),
+    "storage": (dict, "an object of texts"),
     "schema_version": (int, "an integer"),
 }
 
@@ -46,7 +50,8 @@ def from_json(text: str) -> Plan:
     """The plan that a file's text describes.
 
     Raises:
-        PlanError: where the text is no JSON, or a field is unknown, missing or malformed.
+        PlanError: where the text is no JSON, of a newer schema, or a field is unknown, missing or
+            malformed.
     """
     try:
         raw = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
@@ -55,12 +60,9 @@ def from_json(text: str) -> Plan:
     if not isinstance(raw, dict):
         raise PlanError(f"plan file: it holds a {type(raw).__name__}; wanted an object.")
     values = cast("dict[str, Any]", raw)
-    version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise PlanError(
-            f"plan file: schema_version is {version!r}; this turbo4d reads {SCHEMA_VERSION}. "
-            "Make the plan anew with this version."
-        )
+    _check_version(values)
+    if values["schema_version"] == 1:
+        values = _of_version_1(values)
     _check_fields(values)
     try:
         geometry = Geometry.from_mapping(values["geometry"])
@@ -70,6 +72,8 @@ def from_json(text: str) -> Plan:
     values["geometry"] = geometry
     values["levels"] = tuple(_number(step, level) for step, level in enumerate(values["levels"]))
     values["streams"] = {name: _rows(name, rows) for name, rows in values["streams"].items()}
+    for region, storage in values["storage"].items():
+        _check_type(f"storage of region {region!r}", storage, str, "a text")
     return Plan(**values)
 
 
@@ -93,6 +97,26 @@ def load(path: str | os.PathLike[str]) -> Plan:
         return from_json(Path(path).read_text("utf-8"))
     except (PlanError, UnicodeDecodeError) as error:
         raise PlanError(f"{os.fspath(path)}: {error}") from error
+
+
+def _check_version(values: Mapping[str, object]) -> None:
+    if "schema_version" not in values:
+        raise PlanError("plan file: field 'schema_version' is missing; give it.")
+    version = values["schema_version"]
+    _check_type("field 'schema_version'", version, *_WANTED["schema_version"])
+    if not 1 <= cast("int", version) <= SCHEMA_VERSION:
+        raise PlanError(
+            f"plan file: schema_version is {version}; this turbo4d reads 1 to {SCHEMA_VERSION}. "
+            "Read it with the turbo4d that wrote it, or make the plan anew with this one."
+        )
+
+
+def _of_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    if early := sorted(set(values) & set(_SINCE_2)):
+        raise PlanError(
+            f"plan file: field {early[0]!r} is unknown to schema_version 1; write schema_version 2."
+        )
+    return {**values, **_SINCE_2, "schema_version": SCHEMA_VERSION}
 
 
 def _check_fields(values: Mapping[str, object]) -> None:

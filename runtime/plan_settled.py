@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .action import Action
 from .plan import Plan, RegionInfo, Row
-from .plan_check import refuse_unknown
+from .stream_proof import refuse_unknown
 
 
 def settled(plan: Plan, regions: Sequence[RegionInfo]) -> tuple[Plan, tuple[str, ...]]:

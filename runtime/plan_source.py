@@ -15,7 +15,8 @@ from .errors import OptionError, PlanError
 from .levels import LevelUnit, infer_unit, to_sigma, without_end
 from .plan import Plan
 from .plan_check import PlanCheck
-from .policy import PRESETS, resolve
+from .policy import PRESETS
+from .shipped_plans import preset_plan
 from .signature import Signature
 
 # Levels of one schedule computed in two precisions differ by less than this.
@@ -75,6 +76,7 @@ class PlanSource:
         use: kinds of regions that a preset may reuse.
         max_cache_bytes: bound on all slots together, besides the plan's own.
         declared: per stream the steps at which it runs; None where nothing was declared.
+        offload: whether slots wait on the host, so that bounds are on what lies on the device.
     """
 
     given: str | Plan
@@ -83,6 +85,7 @@ class PlanSource:
     use: Collection[str] | None = None
     max_cache_bytes: int | None = None
     declared: Mapping[str, Collection[int]] | None = None
+    offload: bool = False
     _streams: dict[str, Collection[int] | None] = field(
         default_factory=dict[str, "Collection[int] | None"], init=False
     )
@@ -101,7 +104,7 @@ class PlanSource:
         else:
             self._streams[stream] = None if self.declared is None else self.declared[stream]
             plan = self._resolve(self.given)
-        return plan, plan.check(self.signature.regions)
+        return plan, plan.check(self.signature.regions, offload=self.offload)
 
     def _resolve(self, preset: str) -> Plan:
         if self.schedule is None:
@@ -109,7 +112,7 @@ class PlanSource:
                 f"plan {preset!r}: a preset follows the noise levels and none are known; "
                 "give levels=[...], one per step."
             )
-        return resolve(
+        return preset_plan(
             preset,
             levels=self.schedule.levels,
             level_unit=self.schedule.unit,

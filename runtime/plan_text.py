@@ -22,7 +22,7 @@ LETTERS: Mapping[Cell, str] = {
 }
 _LEGEND = "# compute  r reuse  p prune  b bypass  . inside one of these"
 _LISTED = 3  # names in one line of a difference
-_OUTERMOST_FIRST = ("core", "level", "chain", "block")
+_OUTERMOST_FIRST = ("step", "core", "level", "chain", "block")
 
 
 @dataclass(frozen=True)

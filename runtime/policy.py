@@ -45,6 +45,11 @@ KINDS: tuple[RegionKind, ...] = ("core", "level", "chain", "block")  # the large
 # What a preset reuses unless told otherwise, where the model has it.
 DEFAULT_KINDS: tuple[RegionKind, ...] = ("core", "level", "chain")
 _MAX_VARIANTS = 8
+ANALYTIC = (
+    "analytic: thresholds over the noise level, by the drift of nano's features; not measured on "
+    "this model and schedule"
+)
+NOTHING_REUSED = "every step computes everything"
 
 
 def resolve(
@@ -96,6 +101,7 @@ def resolve(
         max_variants=_MAX_VARIANTS if thresholds.drift else 1,
         max_cache_bytes=max_cache_bytes,
         exact=preset != "none",
+        origin=ANALYTIC if thresholds.drift else NOTHING_REUSED,
     )
 
 

@@ -22,7 +22,8 @@ class Report(TypedDict):
         variants: how many graphs the plan needs.
         engine_calls: of all variants; the prologue is none.
         calls_by_variant: counted where the engines are called; "prologue" among them.
-        cache_peak_bytes: what all slots together held at most.
+        cache_peak_bytes: what all slots together took at most, on the device.
+        cache_host_bytes: what those that waited on the host took there at most.
         prologue_bytes: what the prologue's values of all streams together held at most.
         weights_bytes: of all weights, each once.
         events: what was done otherwise than planned, and why.
@@ -35,6 +36,7 @@ class Report(TypedDict):
     engine_calls: int
     calls_by_variant: dict[str, int]
     cache_peak_bytes: int
+    cache_host_bytes: int
     prologue_bytes: int
     weights_bytes: int
     events: list[dict[str, str | int | None]]
@@ -68,6 +70,7 @@ def report_of(
         engine_calls=calls.total() - calls["prologue"],
         calls_by_variant=dict(sorted(calls.items())),
         cache_peak_bytes=sum(execution.cache_peak_bytes for execution in executions),
+        cache_host_bytes=sum(execution.cache_host_bytes for execution in executions),
         prologue_bytes=max(prologue_bytes, held),
         weights_bytes=weights_bytes,
         events=events.as_dicts(),

@@ -17,6 +17,7 @@ from .errors import SessionError
 from .execution import Execution
 from .finite_watch import Nonfinite, check_nonfinite
 from .gradients import refuse_gradients
+from .holding import FREE, Holding
 from .levels import LevelUnit, check_levels
 from .plan import Plan
 from .plan_source import PlanSource, Schedule, read_plan
@@ -53,6 +54,7 @@ class Runner:
         nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew
             and notes an event, "raise" raises an error, "ignore" does not look. A session may say
             otherwise.
+        holding: how slots are held; a session may say otherwise.
         made_with: the options it was compiled with; a session takes two runners of one model and
             equal options for one denoiser, as where torch.compile compiles a module twice because
             two threads call it first, or because grad mode was switched. None: for no other.
@@ -76,6 +78,7 @@ class Runner:
         prologue: Callable[[], Prologue] | None = None,
         nonfinite: Nonfinite = "refresh",
         adaptive: Bounds | None = None,
+        holding: Holding = FREE,
         made_with: object = None,
     ) -> None:
         self.signature = signature
@@ -89,6 +92,7 @@ class Runner:
         check_nonfinite(nonfinite)
         self._nonfinite: Nonfinite = nonfinite
         self._adaptive = adaptive
+        self._holding = holding
         self._shelf = EngineShelf(engines, prologue)
         self._weight_count = signature.weight_count
         self._first_input = len(signature.kinds) - signature.kinds.count("input")
@@ -152,9 +156,16 @@ class Runner:
                 f"session: steps is {session.steps}; the plan and levels that the denoiser was "
                 f"compiled with have {planned}."
             )
+        holding = session.holding(self._holding)
         return Execution(
             PlanSource(
-                given, self.signature, schedule, self._use, self._max_cache_bytes, session.declared
+                given,
+                self.signature,
+                schedule,
+                self._use,
+                self._max_cache_bytes,
+                session.declared,
+                holding.offload,
             ),
             self._shelf,
             session.counts,
@@ -163,10 +174,18 @@ class Runner:
             debug=os.environ.get("TURBO4D_DEBUG") == "1",
             nonfinite=session.nonfinite or self._nonfinite,
             adaptive=self._adaptive if session.adaptive is None else bounds_of(session.adaptive),
+            holding=holding,
         )
 
     def _source(self, schedule: Schedule | None) -> PlanSource:
-        return PlanSource(self._plan, self.signature, schedule, self._use, self._max_cache_bytes)
+        return PlanSource(
+            self._plan,
+            self.signature,
+            schedule,
+            self._use,
+            self._max_cache_bytes,
+            offload=self._holding.offload,
+        )
 
     @property
     def _bare(self) -> BareRuns:
@@ -183,6 +202,7 @@ class Runner:
                 strict=self._strict,
                 adaptive=self._adaptive,
                 nonfinite=self._nonfinite,
+                holding=self._holding,
             )
         bare: BareRuns = self._threads.bare
         return bare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar, Token
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -17,6 +18,7 @@ from .errors import OptionError, SessionError
 from .events import Events
 from .finite_watch import Nonfinite, check_nonfinite
 from .gradients import note_weights
+from .holding import Holding
 from .levels import LevelUnit
 from .log import say
 from .plan import Plan
@@ -42,6 +44,8 @@ def session(
     streams: Sequence[str] | Mapping[str, Collection[int]] | None = None,
     adaptive: bool | Mapping[str, Any] | None = None,
     nonfinite: Nonfinite | None = None,
+    fixed_slots: bool | None = None,
+    offload: bool | None = None,
 ) -> Session:
     """Opens a session on a compiled denoiser: `with turbo4d.session(fast, ...) as run:`.
 
@@ -61,6 +65,12 @@ def session(
         nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew
             and notes an event, "raise" raises an error, at the latest where the session closes,
             "ignore" does not look; None for what `fast` was compiled with.
+        fixed_slots: whether each slot has an address that does not move during the session, as CUDA
+            graphs and TensorRT want it; what steps write is then copied. None for what `fast` was
+            compiled with.
+        offload: whether slots that the next step does not read wait on the host, and come back
+            while the step before it computes; `max_cache_bytes` then bounds what lies on the
+            device. On CUDA alone. None for what `fast` was compiled with.
 
     Returns:
         The session, to be entered with `with`.
@@ -78,6 +88,8 @@ def session(
         streams=streams,
         adaptive=adaptive,
         nonfinite=nonfinite,
+        fixed_slots=fixed_slots,
+        offload=offload,
     )
 
 
@@ -100,6 +112,8 @@ class Session:
         streams: Sequence[str] | Mapping[str, Collection[int]] | None,
         adaptive: bool | Mapping[str, Any] | None = None,
         nonfinite: Nonfinite | None = None,
+        fixed_slots: bool | None = None,
+        offload: bool | None = None,
     ) -> None:
         if not callable(fast):
             raise OptionError(f"session: {type(fast).__name__} is no denoiser; it is not callable.")
@@ -107,6 +121,11 @@ class Session:
         if nonfinite is not None:
             check_nonfinite(nonfinite)
         self.nonfinite: Nonfinite | None = nonfinite
+        self._holding = {
+            name: given
+            for name, given in (("fixed_slots", fixed_slots), ("offload", offload))
+            if given is not None
+        }
         if adaptive is not None:
             bounds_of(adaptive)
         self.given_plan = None if plan is None else read_plan(plan)
@@ -219,6 +238,14 @@ class Session:
     def plan(self) -> Plan | None:
         """The plan being carried out, None before the first call."""
         return next((execution.plan for execution in self._bindings.executions()), None)
+
+    def holding(self, otherwise: Holding) -> Holding:
+        """How slots are held, where nothing else was said.
+
+        Raises:
+            OptionError: where what was said contradicts the rest.
+        """
+        return replace(otherwise, **self._holding)
 
     def bind(self, runner: Runner, weights: tuple[Tensor, ...]) -> Execution | None:
         """What carries out this session's plan on a denoiser; None where it is not `fast`."""

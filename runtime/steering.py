@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from .adaptive import Bounds, Decision, Scheduler
 from .change import relative_change
 from .errors import PlanError
-from .lane import Cell
+from .lane import Cell, needed_values
 from .levels import to_sigma
-from .region_info import bytes_of
+from .memory_plan import arena_of
 from .rungs import Rung, rungs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from .engine import Engine
+    from .memory_plan import Arena
     from .plan import Plan
     from .plan_check import PlanCheck
     from .region_info import RegionInfo
@@ -36,6 +39,8 @@ class Steering:
         bounds: as the user gave them; the plan's own `max_age` stands beside them.
 
     Attributes:
+        held_bytes: what the slots hold at most, whichever row comes after whichever.
+        arena: where they lie if their addresses do not move; none shares bytes with another.
         planned: what the plan does at each step, None where the stream does not run.
 
     Raises:
@@ -51,9 +56,11 @@ class Steering:
         engines: Callable[[VariantKey], Engine],
         bounds: Bounds,
     ) -> None:
+        _refuse_weights(plan, check, stream)
         rungs = rungs_of(plan, check, stream, regions)
-        _refuse_beyond(plan, check, rungs, {region.name: region for region in regions})
         held = dict(check.depth)
+        self.held_bytes = _bounded(plan, check, rungs)
+        self.arena = _arena(check, rungs)
         # By row: rows that differ in the order of a reuse alone share a graph, and are two cells.
         self._cells = {
             rung.cells: Cell(rung.key.name, engines(rung.key), held, rung.orders) for rung in rungs
@@ -95,11 +102,18 @@ class Steering:
         """What a step does."""
         return self._cells[self._scheduler.decide(step).cells]
 
-    def ran(self, step: int, slots: Slots) -> None:
-        """Notes that the step chosen last has run, and measures what it computed anew."""
+    def ran(self, step: int, slots: Slots, written: Mapping[str, Tensor]) -> None:
+        """Notes that the step chosen last has run, and measures what it computed anew.
+
+        Args:
+            step: that ran.
+            slots: as they were before it.
+            written: by slot the first tensor that the step gives it.
+        """
         watched = self._scheduler.watched
-        values = () if watched is None else slots.latest(watched, 2, step)
-        change = relative_change(values[1][0], values[0][0]) if len(values) == 2 else None
+        now = None if watched is None else written.get(watched)
+        before = None if watched is None or now is None else slots.newest(watched)
+        change = relative_change(now, before) if now is not None and before is not None else None
         self._scheduler.ran(step, change)
 
     def begin(self) -> None:
@@ -107,18 +121,44 @@ class Steering:
         self._scheduler.begin()
 
 
-def _refuse_beyond(
-    plan: Plan, check: PlanCheck, rungs: Sequence[Rung], regions: Mapping[str, RegionInfo]
-) -> None:
+def _refuse_weights(plan: Plan, check: PlanCheck, stream: str) -> None:
+    for step, fits in enumerate(check.fits[stream]):
+        if fits:
+            raise PlanError(
+                f"plan {plan.name!r}, stream {stream!r}, step {step}: {', '.join(sorted(fits))} is "
+                "reused by weights that were fitted to these very steps; an adaptive run would "
+                "take others. Leave adaptive off, or take a plan without weights."
+            )
+
+
+def _bounded(plan: Plan, check: PlanCheck, rungs: Sequence[Rung]) -> int:
+    """What all slots hold at most, where that and the variants are within the plan's bounds."""
     variants = {rung.key for rung in rungs}
     if len(variants) > plan.max_variants:
         raise PlanError(
             f"plan {plan.name!r}: an adaptive run may need {len(variants)} variants; the plan "
             f"allows {plan.max_variants}. Raise max_variants, or leave adaptive off."
         )
-    held = sum(bytes_of(slot, regions) * depth for slot, depth in check.depth.items())
+    held = max(_held_bytes(check, rung) for rung in rungs)
     if plan.max_cache_bytes is not None and held > plan.max_cache_bytes:
         raise PlanError(
             f"plan {plan.name!r}: an adaptive run holds every slot all the time, {held} bytes; "
             f"max_cache_bytes allows {plan.max_cache_bytes}. Raise it, or leave adaptive off."
         )
+    return held
+
+
+def _held_bytes(check: PlanCheck, rung: Rung) -> int:
+    return sum(n * check.slot_bytes[slot] for slot, n in _counts(check, rung).items())
+
+
+def _counts(check: PlanCheck, rung: Rung) -> dict[str, int]:
+    """How many values each slot holds at most while the rung's graph runs."""
+    needed = needed_values(rung.key, rung.orders, check.depth)
+    return {slot: count + (slot in rung.key.writes) for slot, count in needed.items()}
+
+
+def _arena(check: PlanCheck, rungs: Sequence[Rung]) -> Arena:
+    counts = [_counts(check, rung) for rung in rungs]
+    most = {slot: max(each.get(slot, 0) for each in counts) for slot in check.slots}
+    return arena_of(check.slot_parts, most, dict.fromkeys(check.slots, frozenset((0,))))

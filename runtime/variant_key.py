@@ -14,8 +14,8 @@ class VariantKey:
     """The distinct graph for one row of a plan.
 
     Args:
-        actions: (region, action), sorted by region, `compute` left out. `reuse` of any order is
-            one graph: what is extrapolated is the slot, before the engine is called.
+        actions: (region, action), sorted by region, `compute` left out. `reuse` of any order
+            or mix is one graph: what is mixed is the slot, before the engine is called.
         writes: sorted names of the slots that this variant writes: a region's own, or that of its
             relevance.
         exact: whether the exact passes are on.
@@ -28,8 +28,8 @@ class VariantKey:
     relevance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(action.order for _, action in self.actions):
-            actions = tuple((name, REUSE if a.order else a) for name, a in self.actions)
+        if any(action.order or action.mix for _, action in self.actions):
+            actions = tuple((name, REUSE if a.kind == "reuse" else a) for name, a in self.actions)
             object.__setattr__(self, "actions", actions)
 
     @property
@@ -59,7 +59,8 @@ class VariantKey:
             parts.insert(0, "compute")
         text = "+".join(parts)
         if any(len(regions) > 1 for regions in named):
-            text += "." + hashlib.sha256(repr((self.actions, self.writes)).encode()).hexdigest()[:4]
+            said = [(region, str(action)) for region, action in self.actions]
+            text += "." + hashlib.sha256(repr((said, self.writes)).encode()).hexdigest()[:4]
         return text
 
 

@@ -20,6 +20,7 @@ from turbo4d.tools.parser import Parser, PrintVersion, did_you_mean
 COMMANDS: Mapping[str, str] = {
     "generate": "turbo4d.tools.generate",
     "explain": "turbo4d.tools.explain",
+    "calibrate": "turbo4d.tools.calibration.command",
     "doctor": "turbo4d.tools.doctor",
     "repeat": "turbo4d.tools.repeat",
 }

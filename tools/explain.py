@@ -39,6 +39,11 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--against", metavar="PLAN", help="a plan to compare --plan with: what changes, per step"
     )
+    parser.add_argument(
+        "--machine", metavar="NAME",
+        help="whose times are predicted: a GPU, from its data sheet (default: this machine, "
+        "measured in a second)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .html, .png or .json file")
     parser.add_argument("--force", action="store_true", help="replace --out if it exists")
 
@@ -53,6 +58,10 @@ def run(args: argparse.Namespace) -> Outcome:
     options.check_plan(args)
     if args.against is not None:
         options.check_plan_name("--against", args.against)
+    if args.machine is not None:
+        from turbo4d.compiler.machine import GPUS
+
+        choose("--machine", args.machine, sorted(GPUS))
     if args.out is None:
         return _explain(args, None)
     if args.out.suffix not in SUFFIXES:

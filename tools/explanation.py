@@ -46,7 +46,9 @@ def explain(args: argparse.Namespace, path: Path | None) -> Outcome:
         path: a file to write, told by the suffix of `args.out`; None writes none.
     """
     call = _call(args.model, args.checkpoint, DTYPES[args.dtype])
-    info = turbo4d.explain(call.network, call.args, call.kwargs, "none", args.geometry)
+    info = turbo4d.explain(
+        call.network, call.args, call.kwargs, "none", args.geometry, machine=args.machine
+    )
     found = _planned(info, args.plan, args)
     data = {**found.to_json(), "model": args.model}
     text = f"{args.model}: {found}"

@@ -17,26 +17,10 @@ from turbo4d.compiler.explain_text import (
     region_rows,
     site_rows,
     step_rows,
+    times_title,
 )
-from turbo4d.tools.plan_picture import MARKS, plan_table
-
-_STYLE = """
-body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 1060px; padding: 0 1em;
-       color: #222; background: #fff; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.1em; margin: 2em 0 .4em; }
-table { border-collapse: collapse; font-size: 13px; }
-th, td { text-align: left; padding: 2px 14px 2px 0; font-weight: normal; vertical-align: top; }
-thead th { color: #666; border-bottom: 1px solid #ccc; }
-table.plan { border-collapse: separate; border-spacing: 2px; }
-table.plan td { width: 24px; min-width: 24px; height: 18px; padding: 0; }
-table.plan th { padding: 0 8px 0 0; white-space: nowrap; }
-.legend span { margin-right: 1.4em; font-size: 13px; }
-.legend i { display: inline-block; width: 22px; height: 13px; margin-right: 6px;
-            border: 1px solid #c0c0c0; vertical-align: -2px; }
-.bar { display: inline-block; height: 12px; min-width: 1px; }
-.wide { width: 420px; }
-details { font-size: 13px; } summary { cursor: pointer; }
-"""
+from turbo4d.tools.page_style import document, section, table
+from turbo4d.tools.plan_picture import PLAN_STYLE, plan_table
 
 
 def page(info: Explanation, model: str) -> str:
@@ -52,50 +36,33 @@ def page(info: Explanation, model: str) -> str:
         f"<p>{html.escape(info.model)}: {info.params:,} parameters; "
         f"{html.escape(str(info.analysis.geometry))}. One call that computes everything: "
         f"{flops_text(info.flops_per_call)}.</p>",
-        _section("Plan", f"<p>{html.escape(plan_title(info))}</p>{_left_out(info)}"),
+        section("Plan", f"<p>{html.escape(plan_title(info))}</p>{_origin(info)}{_left_out(info)}"),
         plan_table(info.lines),
-        _section("Operations of a step", _steps(info)),
-        _section("Operations of a call, by kind of attention", _kinds(info)),
-        _section(
-            f"Regions: {counted(region.kind for region in info.regions)}",
-            _rows(("", "kind", "operations", "slot", "names"), region_rows(info)),
+        section(
+            "Operations of a step",
+            f"<p>Its {html.escape(times_title(info))}.</p>{_steps(info)}",
         ),
-        _section(
+        section("Operations of a call, by kind of attention", _kinds(info)),
+        section(
+            f"Regions: {counted(region.kind for region in info.regions)}",
+            table(("", "kind", "operations", "slot", "names"), region_rows(info)),
+        ),
+        section(
             f"Sites: {counted(site.kind for site in info.sites)}",
-            _rows(
+            table(
                 ("", "kind", "queries x keys", "heads", "groups", "note", "names"), site_rows(info)
             ),
         ),
-        _section("Exact passes", _exact(info)),
+        section("Exact passes", _exact(info)),
     ]
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>\n{body}"
-
-
-def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    shown = [index for index in range(len(head)) if any(row[index] for row in rows)]
-    top = "".join(f"<th>{html.escape(head[index])}</th>" for index in shown)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(row[index])}</td>" for index in shown) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return document(title, parts, PLAN_STYLE)
 
 
 def _bars(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> str:
     body = "\n".join(
-        f"<tr><td>{html.escape(row[0])}</td><td>{html.escape(row[1])}</td>"
-        f'<td>{html.escape(row[2])}</td><td class="wide"><span class="bar" '
-        f'style="width:{100 * min(share, 1.0):.1f}%;background:{MARKS["compute"][0]}"></span></td>'
-        "</tr>"
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}"
+        f'<td class="wide"><span class="bar" style="width:{100 * min(share, 1.0):.1f}%"></span>'
+        "</td></tr>"
         for row, share in zip(rows, shares, strict=True)
     )
     return f"<table><tbody>{body}</tbody></table>"
@@ -109,6 +76,10 @@ def _kinds(info: Explanation) -> str:
 def _steps(info: Explanation) -> str:
     rows = step_rows(info)
     return _bars(rows, [float(row[1].rstrip("%")) / 100 for row in rows])
+
+
+def _origin(info: Explanation) -> str:
+    return f"<p>Origin: {html.escape(info.plan.origin)}.</p>" if info.plan.origin else ""
 
 
 def _left_out(info: Explanation) -> str:

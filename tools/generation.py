@@ -85,6 +85,7 @@ def _asked(args: argparse.Namespace, turbo: Turbo) -> dict[str, Any]:
         "seed": args.seed,
         "steps": args.steps,
         "plan": turbo.plan.name if is_file and turbo.plan is not None else args.plan,
+        "plan_origin": turbo.plan.origin if turbo.plan is not None else None,
         "plan_file": Path(args.plan).name if is_file else None,
         "adaptive": args.adaptive,
         "regions": list(args.regions) if args.regions is not None else None,

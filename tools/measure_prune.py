@@ -25,7 +25,8 @@ from turbo4d.compiler.costs import variant_flops
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.flat_args import flat_args
 from turbo4d.compiler.lower.eager import EagerEngine, EagerPrologue
-from turbo4d.compiler.prune_gain import MEASURED, gains_of
+from turbo4d.compiler.machine import Machine, measure_machine
+from turbo4d.compiler.prune_gain import gains_of
 from turbo4d.compiler.regions import Region
 from turbo4d.compiler.specialise import specialise
 from turbo4d.models.example_inputs import example_inputs
@@ -67,7 +68,9 @@ def slots_of(
     return dict(zip(engine.writes, written, strict=True))
 
 
-def measure(analysis: Analysis, args: Sequence[Tensor], runs: int) -> list[dict[str, Any]]:
+def measure(
+    analysis: Analysis, args: Sequence[Tensor], runs: int, machine: Machine
+) -> list[dict[str, Any]]:
     """One row per kind, level and share."""
     held = EagerPrologue(exact_form(analysis).prologue)(args)
     rows: list[dict[str, Any]] = []
@@ -95,7 +98,7 @@ def measure(analysis: Analysis, args: Sequence[Tensor], runs: int) -> list[dict[
                     "compute_s": seconds["compute"],
                     "pruned_s": seconds[str(keep)],
                     "saved_s": seconds["compute"] - seconds[str(keep)],
-                    "predicted_s": sum(gain.seconds_saved() for gain in gains),
+                    "predicted_s": sum(gain.seconds_saved(machine) for gain in gains),
                     "flops": variant_flops(variants[str(keep)]),
                     "flops_saved": sum(gain.flops_saved for gain in gains),
                     "bytes_saved": sum(gain.bytes_saved for gain in gains),
@@ -130,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     call = dict(example_inputs(model.config))
     capture = capture_export(model.network, (), call)
     analysis = analyse(capture)
-    rows = measure(analysis, flat_args(capture, (), call), args.runs)
+    machine = measure_machine(torch.float32, device)
+    rows = measure(analysis, flat_args(capture, (), call), args.runs, machine)
     found = {
         "model": model.name,
         "device": device_name(device),
@@ -138,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "torch": torch.__version__,
         "commit": commit(),
         "runs": args.runs,
-        "predicted_for": MEASURED.machine,
+        "predicted_for": machine.name,
         "rows": rows,
     }
     args.out.write_text(json.dumps(found, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -76,3 +77,14 @@ def whole_number(least: int) -> Any:
         return value
 
     return parse
+
+
+def decibels(text: str) -> float:
+    """An argparse type: a number of dB from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number of dB from 0")
+    return value

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from turbo4d.runtime.plan_text import Cell, Line
+from turbo4d.runtime.plan_text import LETTERS, Cell, Line
 
 # What happens in a cell: its colour, its meaning.
 MARKS: Mapping[Cell, tuple[str, str]] = {
@@ -21,8 +21,43 @@ MARKS: Mapping[Cell, tuple[str, str]] = {
     "inside": ("#e8e8e8", "inside a region that is reused or bypassed"),
     "idle": ("#ffffff", "the stream does not run"),
 }
+# The colours on a dark page: what works hardest stands out there too.
+DARK_MARKS: Mapping[Cell, str] = {
+    "compute": "#a8d1ff",
+    "reuse": "#2f679f",
+    "prune": "#e8c48a",
+    "bypass": "#d4502e",
+    "inside": "#2c3138",
+    "idle": "#15181c",
+}
 _CELL_PX, _ROW_PX, _LEFT_PX, _TOP_PX = 26, 20, 190, 44
+# Letters that a cell bears, so that it can be read without its colour.
+_SHOWN: Mapping[Cell, str] = {cell: LETTERS[cell] for cell in ("reuse", "prune", "bypass")}
 _BAR_PX = 60  # height of the bars: the operations of a step
+
+_VARIABLES = (
+    "".join(f"--{cell}: {colour}; " for cell, (colour, _) in MARKS.items()),
+    "".join(f"--{cell}: {colour}; " for cell, colour in DARK_MARKS.items()),
+)
+PLAN_STYLE = (
+    f"""
+:root {{ {_VARIABLES[0]}}}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ {_VARIABLES[1]}}} }}
+"""
+    + "".join(f".{cell} {{ background: var(--{cell}); }}\n" for cell in MARKS)
+    + """.prune, .bypass { color: #15181c; }
+table.plan { border-collapse: separate; border-spacing: 2px; }
+table.plan td { width: 24px; min-width: 24px; height: 18px; padding: 0; text-align: center;
+                font-size: 11px; line-height: 18px; }
+table.plan th { padding: 0 8px 0 0; white-space: nowrap; }
+table.plan tr > th:first-child { position: sticky; left: 0; background: var(--paper); }
+table.plan tr:first-child > th:not(:first-child) { padding: 0; text-align: center; }
+.legend span { margin-right: 1.4em; font-size: 13px; white-space: nowrap; }
+.legend i { display: inline-block; width: 22px; height: 15px; margin-right: 6px; font-size: 11px;
+            font-style: normal; line-height: 15px; text-align: center;
+            border: 1px solid var(--line); vertical-align: -4px; overflow: hidden; }
+"""
+)
 
 
 def labels(lines: Sequence[Line]) -> list[str]:
@@ -73,24 +108,36 @@ def write_plan_png(path: Path, lines: Sequence[Line], shares: Sequence[float], t
     page.save(path, format="PNG")
 
 
-def plan_table(lines: Sequence[Line]) -> str:
-    """The picture as an HTML table; its colours are in its style attributes."""
+def plan_table(
+    lines: Sequence[Line], notes: Mapping[tuple[str, str, int], str] | None = None
+) -> str:
+    """The picture as an HTML table, coloured by `PLAN_STYLE`; cells also bear their letters.
+
+    Args:
+        lines: of the plan.
+        notes: by stream, region and step, what a cell says under the pointer beside its action.
+    """
     head = "".join(f"<th>{step}</th>" for step in range(len(lines[0].cells)))
     body = "".join(
         f'<tr><th title="{html.escape(", ".join(line.names))}">{html.escape(label)}</th>'
-        + "".join(
-            f'<td style="background:{MARKS[c][0]}" title="step {step}: {MARKS[c][1]}"></td>'
-            for step, c in enumerate(line.cells)
-        )
+        + "".join(_cell(line, step, notes or {}) for step in range(len(line.cells)))
         + "</tr>"
         for line, label in zip(lines, labels(lines), strict=True)
     )
     legend = "".join(
-        f'<span><i style="background:{colour}"></i>{meaning}</span>'
-        for key, (colour, meaning) in MARKS.items()
+        f'<span><i class="{key}">{_SHOWN.get(key, "")}</i>{meaning}</span>'
+        for key, (_, meaning) in MARKS.items()
         if any(key in line.cells for line in lines)
     )
     return (
-        f'<table class="plan"><tr><th>step</th>{head}</tr>{body}</table>'
+        f'<div class="scroll"><table class="plan"><tr><th>step</th>{head}</tr>{body}</table></div>'
         f'<p class="legend">{legend}</p>'
     )
+
+
+def _cell(line: Line, step: int, notes: Mapping[tuple[str, str, int], str]) -> str:
+    cell = line.cells[step]
+    said = f"step {step}: {MARKS[cell][1]}"
+    if note := notes.get((line.stream, line.names[0], step)):
+        said = f"{said}; {note}"
+    return f'<td class="{cell}" title="{html.escape(said)}">{_SHOWN.get(cell, "")}</td>'

@@ -205,7 +205,7 @@ def letters(plan: Plan) -> str:
 
 
 def letter(row: Mapping[str, object] | None) -> str:
-    """C computed, p pruned, x bypassed; reused: K the core, L a level, c every chain, b blocks."""
+    """C computed, p pruned, x bypassed; reused: F the step, K core, L level, c chains, b blocks."""
     names = list(row or ())
     if not names:
         return "C"
@@ -214,6 +214,8 @@ def letter(row: Mapping[str, object] | None) -> str:
         return "p"
     if action == "bypass":
         return "x"
+    if names == ["step"]:
+        return "F"
     if names == ["core"]:
         return "K"
     if names[0].startswith("level"):

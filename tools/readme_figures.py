@@ -16,6 +16,7 @@ from typing import Any
 
 from turbo4d.tools import foreign_table
 from turbo4d.tools.result_tables import tables
+from turbo4d.tools.rivals import pareto
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -24,6 +25,8 @@ TABLES = RESULTS / "README.md"
 FOREIGN = RESULTS / "foreign.json"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 FOREIGN_BEGIN, FOREIGN_END = "<!-- foreign:begin -->", "<!-- foreign:end -->"
+PARETO = RESULTS / "pareto-nano-v1.json"
+PARETO_BEGIN, PARETO_END = "<!-- pareto:begin -->", "<!-- pareto:end -->"
 
 
 def read_reports(folder: Path) -> list[dict[str, Any]]:
@@ -89,7 +92,9 @@ def with_block(readme: str, figures: str, begin: str = BEGIN, end: str = END) ->
 def with_figures(readme: str) -> str:
     """The README with every block as the stored reports give it."""
     foreign = json.loads(FOREIGN.read_text()) if FOREIGN.exists() else None
+    measured = json.loads(PARETO.read_text()) if PARETO.exists() else None
     readme = with_block(readme, block(read_reports(RESULTS)))
+    readme = with_block(readme, pareto.block(measured), PARETO_BEGIN, PARETO_END)
     return with_block(readme, foreign_table.block(foreign), FOREIGN_BEGIN, FOREIGN_END)
 
 

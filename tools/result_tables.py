@@ -9,6 +9,7 @@ from typing import Any
 
 from turbo4d.tools import granularity_tables as granularity
 from turbo4d.tools.markdown import decibels, machine, table
+from turbo4d.tools.rivals import pareto
 
 Report = Mapping[str, Any]
 
@@ -79,6 +80,41 @@ def _steps(report: Report) -> str:
     )
 
 
+def _cost_model(report: Report) -> str:
+    rows = report["rows"]
+    drawn = table(
+        ("variant", "GFLOP", "MB moved", "MB taken anew", "measured", "predicted", "off by"),
+        [
+            (
+                row["name"],
+                *_asked(row["work"]),
+                f"{row['seconds'] * 1e3:.2f} ms",
+                f"{row['predicted_s'] * 1e3:.2f} ms",
+                f"{row['predicted_s'] / row['seconds'] - 1:+.0%}",
+            )
+            for row in rows
+        ],
+    )
+    within = sum(abs(row["predicted_s"] / row["seconds"] - 1) <= 0.25 for row in rows)
+    rates = report["machine"]
+    return (
+        f"{drawn}\n\n{within} of {len(rows)} are within 25 %. Predicted from rates that operators "
+        f"alone were measured to have, before and after the steps, none of them fitted to a step: "
+        f"{rates['matmul_flops'] / 1e9:.0f} GFLOP/s, {rates['bandwidth'] / 1e9:.1f} GB/s, "
+        f"{rates['launch_s'] * 1e6:.1f} us for a call, {rates['function_s'] * 1e9:.2f} ns for a "
+        f"function such as erf, {rates['group_s'] * 1e6:.2f} us for a group of an attention, "
+        f"{rates['fresh_s'] * 1e12:.0f} us for a megabyte taken anew from the system. Medians of "
+        f"{report['runs']} runs in turn. {machine(report)}"
+    )
+
+
+def _asked(work: Mapping[str, int] | None) -> tuple[str, str, str]:
+    if work is None:
+        return "", "", ""
+    moved = work["bytes"] + work["packed_bytes"]
+    return f"{work['flops'] / 1e9:.2f}", f"{moved / 1e6:.0f}", f"{work['fresh_bytes'] / 1e6:.0f}"
+
+
 def _conditional(report: Report) -> str:
     jobs = [*report["rows"][0]["seconds"]]
     steps = table(
@@ -120,6 +156,11 @@ def _megabytes(size: int | None) -> str:
 
 
 _PARTS: Sequence[tuple[str, str, Callable[[Report], str]]] = (
+    (
+        "Plans beside the policies of others",
+        "pareto-nano-v1.json",
+        pareto.full_table,
+    ),
     ("Each kind of region alone, and the presets", "regions-nano-v1.json", _regions),
     (
         "Every granularity, alone and combined",
@@ -135,4 +176,9 @@ _PARTS: Sequence[tuple[str, str, Callable[[Report], str]]] = (
     ),
     ("Which tokens matter", "relevance-nano-v1.json", granularity.relevance),
     ("A step's time against its operations and bytes", "steps-nano-v1.json", _steps),
+    (
+        "The cost model: predicted beside measured, variant by variant",
+        "cost-model-nano-v1.json",
+        _cost_model,
+    ),
 )

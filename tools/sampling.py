@@ -146,5 +146,8 @@ class Turbo:
         return 0 if self.analysis is None else exact_form(self.analysis).prologue.flops
 
     def picture(self) -> str:
-        """The plan of the last session in letters, a column per step."""
-        return picture(self.plan, self.regions) if self.plan is not None else "no plan"
+        """The plan of the last session in letters, a column per step, and where it comes from."""
+        if self.plan is None:
+            return "no plan"
+        origin = f"\norigin: {self.plan.origin}" if self.plan.origin else ""
+        return f"{picture(self.plan, self.regions)}{origin}"

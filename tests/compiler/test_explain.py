@@ -4,12 +4,14 @@ import json
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from turbo4d.compiler.explain import Explanation, edm_levels, explain
 from turbo4d.runtime.action import Action
-from turbo4d.runtime.errors import PlanError
+from turbo4d.runtime.errors import OptionError, PlanError
+from turbo4d.runtime.policy import ANALYTIC
 
 from tests.compiler.captures import build, exported
 
@@ -27,6 +29,11 @@ def small() -> Explanation:
     return explain(model, (), call, plan="fast")
 
 
+def own_call() -> tuple[torch.nn.Module, tuple[()], Any]:
+    model, call = build("multi_view")
+    return model, (), call
+
+
 def test_full_size_operations_are_the_published_count() -> None:
     # The count of the original modules, by kind: research notes of the project, within 2 %.
     found = full_size().to_json()
@@ -41,7 +48,7 @@ def test_full_size_structure() -> None:
     info = full_size()
     kinds = [region.kind for region in info.regions]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        "core": 1, "level": 3, "chain": 16, "block": 48,
+        "step": 1, "core": 1, "level": 3, "chain": 16, "block": 48,
     }  # fmt: skip
     sites = [site.kind for site in info.sites]
     assert {kind: sites.count(kind) for kind in sites} == {
@@ -65,8 +72,11 @@ def test_json_has_exactly_the_fields_of_the_contract() -> None:
     ]  # fmt: skip
     assert list(found["regions"][0]) == ["name", "kind", "parent", "flops", "slot_bytes"]
     assert list(found["plan"]) == [
-        "name", "steps", "variants", "flops_by_step", "cache_peak_bytes", "slots", "pruned",
-        "left_out",
+        "name", "origin", "steps", "variants", "flops_by_step", "cache_peak_bytes", "predicted",
+        "slots", "pruned", "left_out",
+    ]  # fmt: skip
+    assert list(found["plan"]["predicted"]) == [
+        "machine", "seconds_by_step", "prologue_seconds", "seconds", "uncached_seconds",
     ]  # fmt: skip
     assert found["geometry"] == {"batch": 2, "views": 3, "frames": 2, "height": 8, "width": 8}
     assert found["model"] == "MultiViewNet"
@@ -187,6 +197,22 @@ def test_the_text_shows_sites_regions_and_the_plan() -> None:
     text = str(small())
     for part in ("MultiViewNet", "stack.0.camera", "stack.0.chain", "plan 'fast'", "# compute"):
         assert part in text
+
+
+def test_times_are_of_the_machine_that_was_named() -> None:
+    info = explain(*own_call(), machine="h100")
+    assert info.machine.name.startswith("h100, float32, from the data sheet, not measured: 60% of")
+    assert f"its time as predicted for {info.machine.name}; a run takes" in str(info)
+    slower = replace(info, on=replace(info.machine, matmul_flops=1.0))
+    assert slower.times.run_s > info.times.run_s
+    with pytest.raises(OptionError, match=r"^machine 'abacus' is unknown; there are 'a100', "):
+        explain(*own_call(), machine="abacus")
+
+
+def test_a_preset_says_where_it_comes_from() -> None:
+    assert small().plan.origin == ANALYTIC
+    assert f"origin: {ANALYTIC}\n" in str(small())
+    assert small().to_json()["plan"]["origin"] == ANALYTIC
 
 
 def test_a_plan_for_another_model_is_refused() -> None:

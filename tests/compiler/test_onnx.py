@@ -182,7 +182,7 @@ def test_every_region_is_an_if_and_every_weight_stands_once(tmp_path: Path) -> N
     file = write(whole, tmp_path, held)
     onnx.checker.check_model(file.path, full_check=True)
     model = onnx.load(file.path, load_external_data=False)
-    assert count(model.graph, "If") == len(whole.flags) == 6
+    assert count(model.graph, "If") == len(whole.flags) == 7
     names = [node.name for node in whole.module.graph.find_nodes(op="placeholder")]
     weights = {name for name in names if name in held}
     stored = [tensor.name for tensor in model.graph.initializer]

@@ -54,7 +54,8 @@ def test_a_region_is_entered_and_left_in_one_place(name: str) -> None:
     sample = analysis.capture.table[analysis.roles.sample].name
     results = analysis.capture.module.graph.output_node().all_input_nodes
     for region in analysis.regions:
-        assert not _reaches(nodes[sample], [nodes[region.exit]], {nodes[region.entry]})
+        if region.kind != "step":  # which begins with the sample itself
+            assert not _reaches(nodes[sample], [nodes[region.exit]], {nodes[region.entry]})
         assert not _reaches(nodes[region.entry], results, without={nodes[region.exit]})
         assert _reaches(nodes[region.entry], [nodes[region.exit]], without=set())
 
@@ -101,7 +102,7 @@ def test_blocks_of_sv4d_hold_differences_and_its_chains_sums() -> None:
 def test_regions_nest_and_hold_every_site_once(name: str) -> None:
     analysis = analysed(name)
     by_name = {region.name: region for region in analysis.regions}
-    rank = ["block", "chain", "level", "core"]
+    rank = ["block", "chain", "level", "core", "step"]
     for region in analysis.regions:
         if region.parent is not None:
             parent = by_name[region.parent]
@@ -201,8 +202,8 @@ class _AttentionAlone(nn.Module):
 def test_what_hands_nothing_on_is_no_block() -> None:
     """Between the norm and the projection shapes agree, but nothing is added to the norm."""
     analysis = analyse(capture_export(_AttentionAlone().eval(), (torch.zeros(2, 4, 4, 4),)))
-    assert [region.name for region in analysis.regions] == ["core", "stack.0.chain"]
-    assert analysis.regions[1].ports[0].form == "sum"
+    assert [region.name for region in analysis.regions] == ["step", "core", "stack.0.chain"]
+    assert analysis.regions[2].ports[0].form == "sum"
 
 
 class _DepthwiseFeedForward(_AttentionAlone):
@@ -224,7 +225,7 @@ class _DepthwiseFeedForward(_AttentionAlone):
 def test_a_depthwise_convolution_is_a_transformers_own() -> None:
     analysis = analyse(capture_export(_DepthwiseFeedForward().eval(), (torch.zeros(2, 4, 4, 4),)))
     nodes = {node.name: node for node in analysis.capture.module.graph.nodes}
-    _, chain, block = analysis.regions
+    *_, chain, block = analysis.regions
     # The attention works on tokens, the feed-forward on images: the chain begins where both do.
     assert (chain.entry, chain.ports[0].form) == ("conv2d", "difference")
     assert (block.name, block.ports[0].form) == ("stack.0.spatial", "sum")

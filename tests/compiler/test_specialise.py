@@ -243,7 +243,7 @@ def test_an_engine_holds_no_tensor() -> None:
 REFUSED = [
     (
         key(actions={"stack.2.chian": REUSE}),
-        "region 'stack.2.chian' is unknown to this model; it has 17 regions: 'core', "
+        "region 'stack.2.chian' is unknown to this model; it has 18 regions: 'core', "
         "'stack.0.camera', 'stack.0.chain', 'stack.0.motion', 'stack.0.spatial', "
         "'stack.1.camera', 'stack.1.chain', 'stack.1.motion', .... Did you mean 'stack.2.chain'?",
     ),
@@ -274,7 +274,7 @@ REFUSED = [
     ),
     (
         key(["stack.2.chain.relevance"]),
-        "region 'stack.2.chain.relevance' is unknown to this model; it has 17 regions: 'core', "
+        "region 'stack.2.chain.relevance' is unknown to this model; it has 18 regions: 'core', "
         "'stack.0.camera', 'stack.0.chain', 'stack.0.motion', 'stack.0.spatial', 'stack.1.camera', "
         "'stack.1.chain', 'stack.1.motion', .... Did you mean 'stack.2.chain'?",
     ),

@@ -66,7 +66,7 @@ def test_the_last_block_takes_both_streams_and_gives_one() -> None:
 
 
 def test_the_text_comes_in_from_outside_the_stream() -> None:
-    text = analysed("mm_dit").regions[1].ports[1]
+    text = analysed("mm_dit").regions[2].ports[1]
     assert text.entry not in analysed("mm_dit").roles.stream
     nodes = {node.name: node for node in analysed("mm_dit").capture.module.graph.nodes}
     assert nodes[str(text.entry)].args[1].name == "w_words_weight"  # type: ignore[union-attr]

@@ -94,8 +94,8 @@ def test_the_geometry_is_found_in_the_graph(name: str) -> None:
 @pytest.mark.parametrize("name", SITES)
 def test_every_transformer_block_is_a_chain(name: str) -> None:
     _, found = network(name)
-    core, *chains = found.regions
-    assert core.name == "core"
+    step, core, *chains = found.regions
+    assert (step.name, core.name) == ("step", "core")
     assert [chain.name for chain in chains] == [f"stack.{n}.chain" for n in range(len(chains))]
     assert {chain.parent for chain in chains} == {"core"}
     assert [tuple(port.shape[1] for port in chain.ports) for chain in chains] == PORTS[name]

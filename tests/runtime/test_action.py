@@ -12,7 +12,10 @@ ACTIONS = st.one_of(
     st.integers(0, 9).map(lambda order: Action("reuse", order=order)),
     st.floats(0, 1, exclude_min=True).map(lambda k: Action("prune", keep=k)),
 )
-CHOICES = "there are bypass, compute, prune(KEEP), reuse, reuse(ORDER)."
+CHOICES = (
+    "there are bypass, compute, prune(KEEP), reuse, reuse(ORDER), reuse(mix=W,...), "
+    "reuse(mix=W,...;sample=W)."
+)
 
 
 @given(ACTIONS)
@@ -40,7 +43,7 @@ def test_other_texts_are_refused(text):
 
 def test_a_share_that_is_no_number_is_refused():
     with pytest.raises(
-        PlanError, match=re.escape(f"action: 'prune(..)' keeps no number; {CHOICES}")
+        PlanError, match=re.escape(f"action: 'prune(..)' names no number where it must; {CHOICES}")
     ):
         Action.parse("prune(..)")
 

@@ -38,6 +38,7 @@ def test_the_plan_is_carried_out():
         "engine_calls": 5,
         "calls_by_variant": engines.calls,
         "cache_peak_bytes": 3 * SLOT_BYTES,
+        "cache_host_bytes": 0,
         "prologue_bytes": 0,
         "weights_bytes": 4,
         "decisions": [],

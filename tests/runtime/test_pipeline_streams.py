@@ -243,8 +243,8 @@ def spoil(run: Session, stream: str) -> None:
     lane = execution._lanes[stream]
     for values in lane.slots._slots.values():
         for value in values:
-            for tensor in value.tensors:
-                tensor.fill_(float("nan"))
+            for stored in value.stored:
+                stored.payload.fill_(float("nan"))
 
 
 def test_what_one_stream_is_told_anew_the_others_keep() -> None:

@@ -143,14 +143,16 @@ def test_every_legal_plan_passes_and_its_variants_carry_it_out(data, max_age):
         (
             [{}, REUSE],
             {"max_variants": 1},
-            "plan 'p', stream 'main', step 1: variant 'core.reuse' is one more than the 1 that the "
-            "plan allows, of 2; raise max_variants or let more steps share their actions.",
+            "plan 'p', stream 'main', step 1, region 'core': variant 'core.reuse', of 1 steps, is "
+            "one of 2; the plan allows 1. Raise max_variants or let more steps share their "
+            "actions.",
         ),
         (
             [{}, REUSE],
             {"max_cache_bytes": 23},
-            "plan 'p': its slots hold up to 24 bytes, 24 at step 0 of stream 'main'; "
-            "max_cache_bytes allows 23. Raise it or reuse fewer regions.",
+            "plan 'p', stream 'main', step 0, region 'core': all slots hold up to 24 bytes; "
+            "max_cache_bytes allows 23. Here they hold 24, 24 of them 'core'; raise the bound, "
+            "store slots smaller or reuse fewer regions.",
         ),
     ],
 )
@@ -183,8 +185,9 @@ def test_the_bytes_of_each_stream_are_named_where_they_are_too_many():
     with pytest.raises(PlanError) as caught:
         plan_of(streams=streams, max_cache_bytes=71).check(REGIONS)
     assert str(caught.value) == (
-        "plan 'p': its slots hold up to 72 bytes, 24 at step 0 of stream 'a' and 48 at step 0 of "
-        "stream 'b'; max_cache_bytes allows 71. Raise it or reuse fewer regions."
+        "plan 'p', stream 'b', step 0, region 'down.chain': all slots hold up to 72 bytes, 24 of "
+        "stream 'a' and 48 of stream 'b'; max_cache_bytes allows 71. Here they hold 48, 24 of them "
+        "'down.chain'; raise the bound, store slots smaller or reuse fewer regions."
     )
 
 
@@ -224,7 +227,9 @@ def test_a_pruned_region_reads_its_slot_and_what_says_which_tokens_matter():
     assert second.writes == ("s", "s.relevance")
     assert (third.reads, third.writes) == (("c", "s", "s.relevance"), ())
     assert (last.reads, last.relevance) == ((), ())
-    assert proof.peak_bytes == 10 + 20 + 3
+    # The relevance that the third step reads is there beside the one that it writes.
+    assert proof.held_bytes["main"] == (20 + 3, 20 + 10 + 2 * 3, 20 + 10 + 3, 0)
+    assert proof.peak_bytes == 10 + 20 + 2 * 3
     assert proof.skipped_flops["main"] == (0, 45, 45 + 72, 0)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.geometry import Geometry
 from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.slot_storage import STORAGES
 
 from tests.runtime.fake import plan_of
 from tests.runtime.test_action import ACTIONS
@@ -32,6 +33,8 @@ def plans(draw) -> Plan:
         max_cache_bytes=draw(st.none() | SIZES),
         error_budget_db=draw(st.none() | st.floats(0, 100)),
         exact=draw(st.booleans()),
+        origin=draw(st.text("ab é'\"", max_size=8)),
+        storage=draw(st.dictionaries(NAMES, st.sampled_from(STORAGES), max_size=2)),
     )
 
 
@@ -45,7 +48,7 @@ def test_the_file_is_as_documented(tmp_path):
     plan = plan_of({}, {"core": "reuse"}, None)
     plan.save(tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text()) == {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "p",
         "model": "abc",
         "geometry": {"batch": 2, "views": 4, "frames": 3, "height": 8, "width": 8},
@@ -57,6 +60,8 @@ def test_the_file_is_as_documented(tmp_path):
         "max_cache_bytes": None,
         "error_budget_db": None,
         "exact": True,
+        "origin": "",
+        "storage": {},
     }
     assert Plan.load(tmp_path / "plan.json") == plan
 
@@ -92,7 +97,7 @@ def changed(**fields) -> str:
 WITHOUT = {k: v for k, v in json.loads(plan_of({}).to_json()).items() if k != "max_age"}
 FIELDS = (
     "error_budget_db, exact, geometry, level_unit, levels, max_age, max_cache_bytes, max_variants, "
-    "model, name, schema_version, streams"
+    "model, name, origin, schema_version, storage, streams"
 )
 
 
@@ -104,14 +109,21 @@ FIELDS = (
         ('{"a": NaN}', "plan file: NaN is no JSON number; wanted a finite one."),
         ('{"a": 1, "a": 2}', "plan file: 'a' stands twice in one object; keep one."),
         (
-            changed(schema_version=2),
-            "plan file: schema_version is 2; this turbo4d reads 1. "
-            "Make the plan anew with this version.",
+            changed(schema_version=3, hints=[]),
+            "plan file: schema_version is 3; this turbo4d reads 1 to 2. "
+            "Read it with the turbo4d that wrote it, or make the plan anew with this one.",
         ),
+        ("{}", "plan file: field 'schema_version' is missing; give it."),
         (
-            "{}",
-            "plan file: schema_version is None; this turbo4d reads 1. Make the plan anew "
-            "with this version.",
+            changed(schema_version=1),
+            "plan file: field 'origin' is unknown to schema_version 1; write schema_version 2.",
+        ),
+        (changed(origin=None), "plan file: field 'origin' is null; wanted a text."),
+        (changed(origin="a\nb"), "plan: origin has 2 lines; wanted one, or none."),
+        (changed(storage=[]), "plan file: field 'storage' is []; wanted an object of texts."),
+        (
+            changed(storage={"core": 8}),
+            "plan file: storage of region 'core' is 8; wanted a text.",
         ),
         (
             changed(schema_version=True),
@@ -139,7 +151,8 @@ FIELDS = (
         (
             changed(streams={"a": [{}, {"core": "skip"}]}),
             "plan file: stream 'a', step 1, region 'core': action: 'skip' is unknown; there are "
-            "bypass, compute, prune(KEEP), reuse, reuse(ORDER).",
+            "bypass, compute, prune(KEEP), reuse, reuse(ORDER), reuse(mix=W,...), "
+            "reuse(mix=W,...;sample=W).",
         ),
         (
             changed(streams={"a": [{}]}),
@@ -182,5 +195,11 @@ def test_an_error_names_the_file(tmp_path):
 
 
 def test_a_plan_of_another_schema_version_is_refused():
-    with pytest.raises(PlanError, match=r"^plan: schema version 2; this turbo4d reads 1\. "):
-        plan_of({}, schema_version=2)
+    with pytest.raises(PlanError, match=r"^plan: schema version 3; this turbo4d reads 2\. "):
+        plan_of({}, schema_version=3)
+
+
+def test_a_file_of_version_1_is_read_and_written_anew_as_version_2():
+    plan = plan_of({}, {"core": "reuse"})
+    old = {k: v for k, v in json.loads(plan.to_json()).items() if k not in ("origin", "storage")}
+    assert Plan.from_json(json.dumps({**old, "schema_version": 1})) == plan

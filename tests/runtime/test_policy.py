@@ -64,13 +64,11 @@ def test_each_preset_spends_less_than_the_one_before():
     assert spent[2] < spent[3] < spent[4]
 
 
-@given(SCHEDULES, SMALL, SMALL, st.floats(0, 1))
-def test_a_larger_core_threshold_never_spends_more(levels, chain, low, more):
-    thresholds = [Thresholds({"core": tau, "chain": chain}, 9) for tau in (low, low + more)]
-    # Of one table: where chains drift otherwise, a core slot refreshed less often may cost a step.
-    if low + more <= chain:  # beyond it, the core takes over the chain's whole range
-        with patch.dict(DRIFT, chain=DRIFT["core"]):
-            assert spent_flops(thresholds[1], levels) <= spent_flops(thresholds[0], levels)
+@given(SCHEDULES, SMALL, st.floats(0, 1))
+def test_a_larger_core_threshold_never_spends_more(levels, low, more):
+    # Of the core alone: beside chains, a core that is reused longer leaves older slots to them.
+    thresholds = [Thresholds({"core": tau}, 9) for tau in (low, low + more)]
+    assert spent_flops(thresholds[1], levels) <= spent_flops(thresholds[0], levels)
 
 
 @given(SCHEDULES, SMALL, st.floats(0, 1), st.integers(1, 9))

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 from turbo4d.runtime.errors import StaleSlotError, Turbo4DError
+from turbo4d.runtime.slot_storage import STORAGES, decode, stored_bytes
 from turbo4d.runtime.slots import Slots
 
 
@@ -75,6 +76,17 @@ def test_a_slot_does_not_keep_its_graph_alive():
     slot = filled(a=value).read(["a"], 0, 0)[0]
     assert not slot.requires_grad
     assert slot.data_ptr() == value.data_ptr()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_poison_spoils_what_is_stored_smaller_too(monkeypatch, storage):
+    monkeypatch.setenv("TURBO4D_POISON", "1")
+    slots = Slots({"a": storage})
+    slots.write(["a"], [torch.ones(200)], 0)
+    [value] = slots._slots["a"]
+    assert slots.size_bytes() == stored_bytes((200,), torch.float32, storage)
+    slots.drop()
+    assert decode(value.stored[0]).isnan().all()
 
 
 @pytest.mark.parametrize("poison", ["0", "1"])

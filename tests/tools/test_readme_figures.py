@@ -7,6 +7,8 @@ from turbo4d.tools.readme_figures import (
     END,
     FOREIGN_BEGIN,
     FOREIGN_END,
+    PARETO_BEGIN,
+    PARETO_END,
     README,
     RESULTS,
     TABLES,
@@ -94,9 +96,17 @@ def test_a_table_holds_the_measured_figures(tmp_path):
 @pytest.mark.parametrize(("figures", "status"), [("same", 0), ("other", 1)])
 def test_check_tells_by_its_status(figures, status, tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
-    text = f"{BEGIN}\nsame\n{END}\n{FOREIGN_BEGIN}\nNot measured yet.\n{FOREIGN_END}\n"
+    text = "".join(
+        f"{begin}\n{figures}\n{end}\n"
+        for begin, figures, end in (
+            (BEGIN, "same", END),
+            (PARETO_BEGIN, "Not measured yet.", PARETO_END),
+            (FOREIGN_BEGIN, "Not measured yet.", FOREIGN_END),
+        )
+    )
     readme.write_text(text)
     monkeypatch.setattr(readme_figures, "FOREIGN", tmp_path / "foreign.json")
+    monkeypatch.setattr(readme_figures, "PARETO", tmp_path / "pareto.json")
     monkeypatch.setattr(readme_figures, "README", readme)
     monkeypatch.setattr(readme_figures, "TABLES", tmp_path / "tables.md")
     (tmp_path / "tables.md").write_text(tables(RESULTS))

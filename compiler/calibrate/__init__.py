@@ -1,0 +1,1 @@
+"""calibrate: plans that are found: reuse is measured, a plan searched, then proven by running."""

@@ -1,0 +1,286 @@
+"""calibrate: from a network, its sampler and examples to a plan of the quality that was asked for.
+
+Learn the schedule, measure what each move adds to the final error, search the fastest plan for each
+budget of a fixed grid, choose one by running them, and run that one on examples that had no part in
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from turbo4d.compiler.calibrate.call import check_apart, check_call, named
+from turbo4d.compiler.calibrate.digest import weights_digest
+from turbo4d.compiler.calibrate.error_table import ErrorTable
+from turbo4d.compiler.calibrate.fitter import Fitter
+from turbo4d.compiler.calibrate.frontier import Place, choose
+from turbo4d.compiler.calibrate.harness import Harness
+from turbo4d.compiler.calibrate.measure import measure
+from turbo4d.compiler.calibrate.move_seconds import move_seconds
+from turbo4d.compiler.calibrate.moves import Move
+from turbo4d.compiler.calibrate.places import places_of
+from turbo4d.compiler.calibrate.report import Evidence, report_of
+from turbo4d.compiler.calibrate.search import Limits, solver
+from turbo4d.compiler.calibrate.stages import Stages
+from turbo4d.compiler.calibrate.state import State, key
+from turbo4d.compiler.calibrate.timed import timed
+from turbo4d.compiler.calibrate.verified import Example, Fidelity, Verifier
+from turbo4d.compiler.errors import CalibrationError
+from turbo4d.compiler.machine import Machine, measure_machine
+from turbo4d.runtime.device_name import device_name
+from turbo4d.runtime.plan import Plan
+
+# A move that saves less of a computed step than this is not searched among, unless it is asked for:
+# each one more makes the solver slower, and these are seldom taken.
+WORTH = 0.125
+_EXPECTED_PLANS = 14  # that bisection and the places before it look at; for the time left alone
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found.
+
+    Args:
+        plan: the fastest of those that measured the target.
+        report: how it was found and what it measured, as JSON takes it.
+        harness: that ran it.
+    """
+
+    plan: Plan
+    report: Mapping[str, Any]
+    harness: Harness
+
+
+def calibrate(
+    network: nn.Module,
+    sampler: Callable[[Callable[..., Any], Any], Tensor],
+    examples: Sequence[object],
+    min_psnr_db: float,
+    *,
+    held_out: Sequence[object] = (),
+    max_cache_bytes: int | None = None,
+    max_variants: int = 8,
+    worst_slack_db: float = 2.0,
+    state: Path | None = None,
+    fidelity: Callable[[Tensor, Tensor, Any], float] | None = None,
+    machine: Machine | None = None,
+    progress: Callable[[str], None] | None = None,
+    options: Mapping[str, Any] | None = None,
+    use: Collection[str] | None = None,
+    names: Sequence[str] = (),
+    held_out_names: Sequence[str] = (),
+    command: str = "turbo4d.calibrate",
+) -> Calibration:
+    """A plan under which samples stay as close to the uncached ones as was asked.
+
+    Args:
+        network: the denoiser, in eval mode.
+        sampler: called as `sampler(denoiser, example)`, gives the sample; see `Harness`.
+        examples: to measure and to choose by.
+        min_psnr_db: what the mean over the examples must reach.
+        held_out: examples that the plan is then run on; they have no part in finding it.
+        max_cache_bytes: what all slots together may hold at any time, None for no bound.
+        max_variants: how many graphs the plan may need.
+        worst_slack_db: how far below the target the worst example may lie.
+        state: a file that keeps what was found so far, so that a stopped calibration goes on.
+        fidelity: gives dB of (reference, sample, example); None for PSNR.
+        machine: for whose time the plan is made; None for this one, measured.
+        progress: told a line, with percent and time left, at each change.
+        options: of the backend, such as `geometry`.
+        use: names of the moves to search among, None for all that save time.
+        names: of the examples, for the report; their numbers where there are none.
+        held_out_names: of the held-out examples.
+        command: what the plan's origin names.
+
+    Raises:
+        CalibrationError: a target that no plan reaches, a sampler that is not deterministic,
+            examples of several geometries, a state of another calibration, no OR-tools.
+    """
+    check_call(examples, min_psnr_db, max_cache_bytes, max_variants, worst_slack_db)
+    solver()  # before anything takes time
+    task = _Task(
+        harness=Harness(network, sampler, fidelity=fidelity, options=options),
+        network=network,
+        examples=named(examples, names),
+        held_out=named(held_out, held_out_names),
+        target_db=min_psnr_db,
+        worst_slack_db=worst_slack_db,
+        stages=Stages(progress),
+        use=use,
+        command=command,
+    )
+    check_apart(task.examples, task.held_out)
+    return task.run(state, max_cache_bytes, max_variants, machine)
+
+
+@dataclass
+class _Task:
+    """One calibration under way."""
+
+    harness: Harness
+    network: nn.Module
+    examples: Sequence[Example]
+    held_out: Sequence[Example]
+    target_db: float
+    worst_slack_db: float
+    stages: Stages
+    use: Collection[str] | None
+    command: str
+
+    def run(
+        self,
+        path: Path | None,
+        max_cache_bytes: int | None,
+        max_variants: int,
+        machine: Machine | None,
+    ) -> Calibration:
+        harness, at = self.harness, self.stages.at
+        at("learn", 0.0, "one uncached run")
+        harness.learn(self.examples[0].value)
+        state = State(path, self._identity())
+        table = self._measured(state)
+        at("search", 0.0, "predicting the time of each move")
+        machine = machine or self._machine(state)
+        seconds = move_seconds(harness.analysis, table.moves, machine)
+        limits = Limits(max_cache_bytes, max_variants, max_age=len(harness.levels))
+        places = places_of(
+            table if self.use is not None else saving(table, seconds),
+            seconds,
+            limits,
+            harness.regions,
+            state,
+            partial(at, "search"),
+        )
+        verifier = Verifier(
+            harness,
+            limits,
+            state,
+            {"name": f"psnr{self.target_db:g}", "error_budget_db": self.target_db},
+            Fitter(harness, [example.value for example in self.examples], state),
+        )
+        known: dict[str, Fidelity] = {}
+        chosen = self._chosen(places, verifier, known)
+        apart = self._run_apart(chosen, verifier)
+        plan = verifier.plan(chosen.found, origin=self._origin(known[chosen.found.name], apart))
+        times = timed(harness, plan, self.examples[0].value, partial(at, "held_out"))
+        self.stages.end()
+        found = Evidence(
+            harness=harness,
+            table=table,
+            machine=machine,
+            places=places,
+            chosen=chosen,
+            plan=plan,
+            known=known,
+            held_out=apart,
+            timed=times,
+            seconds_spent=self.stages.seconds,
+            device=_device(self.network),
+            facts={
+                "command": self.command,
+                "target_db": self.target_db,
+                "worst_slack_db": self.worst_slack_db,
+            },
+        )
+        return Calibration(plan, report_of(found), harness)
+
+    def _identity(self) -> dict[str, str]:
+        harness = self.harness
+        return {
+            "model": harness.model,
+            "weights": weights_digest(self.network),
+            "geometry": str(harness.geometry),
+            "levels": key(harness.levels, harness.level_unit),
+            "examples": key([example.digest for example in self.examples]),
+        }
+
+    def _measured(self, state: State) -> ErrorTable:
+        return measure(
+            self.harness,
+            [(example.name, example.value) for example in self.examples],
+            state,
+            use=self.use,
+            progress=partial(self.stages.at, "measure"),
+        )
+
+    def _machine(self, state: State) -> Machine:
+        weight = next(self.network.parameters(), torch.empty(0))
+        name = f"machine {device_name(weight.device)} {weight.dtype} {torch.get_num_threads()}"
+        found = state.once(name, lambda: measure_machine(weight.dtype, weight.device).as_json())
+        return Machine(**found)
+
+    def _chosen(
+        self, places: Sequence[Place], verifier: Verifier, known: dict[str, Fidelity]
+    ) -> Place:
+        """The fastest of the places around the bisected one whose plan measures the target."""
+
+        def measured(at: int) -> float:
+            found = places[at].found
+            if found.name not in known:
+                known[found.name] = verifier.run(
+                    found,
+                    self.examples,
+                    lambda index: self.stages.at(
+                        "verify",
+                        (len(known) + index / len(self.examples)) / _EXPECTED_PLANS,
+                        f"running the plan for {places[at].budget_db:g} dB",
+                    ),
+                )
+            return known[found.name].reaches(self.worst_slack_db)
+
+        place = choose(len(places), measured, self.target_db)
+        if place is None:
+            best = max(known.values(), key=lambda each: each.reaches(self.worst_slack_db))
+            raise CalibrationError(
+                f"calibrate: no plan reaches {self.target_db:g} dB on these examples; the best "
+                f"that was run has {best.mean:.2f} dB in the mean and {best.worst:.2f} dB at "
+                f"worst. Ask for at most {best.reaches(self.worst_slack_db):.1f} dB."
+            )
+        return places[place]
+
+    def _run_apart(self, chosen: Place, verifier: Verifier) -> Fidelity | None:
+        if not self.held_out:
+            return None
+        return verifier.run(
+            chosen.found,
+            self.held_out,
+            lambda index: self.stages.at(
+                "held_out",
+                index / len(self.held_out),
+                f"held-out example {index + 1} of {len(self.held_out)}",
+            ),
+            keep_references=False,
+        )
+
+    def _origin(self, known: Fidelity, apart: Fidelity | None) -> str:
+        shown, what = (known, "calibration") if apart is None else (apart, "held-out")
+        return (
+            f"calibrated: {self.command}; {shown.mean:.1f} dB mean, {shown.worst:.1f} dB worst on "
+            f"{len(shown.decibels)} {what} scenes"
+        )
+
+
+def saving(table: ErrorTable, seconds: Mapping[str, float]) -> ErrorTable:
+    """The table without the moves that save little of a computed step; see `WORTH`."""
+    whole = max(seconds[move.name] for move in table.moves if not move.actions)
+    kept = tuple(
+        replace(move, orders=_orders(move, seconds[move.name] / whole))
+        for move in table.moves
+        if not move.actions or seconds[move.name] <= (1 - WORTH) * whole
+    )
+    return replace(table, moves=kept)
+
+
+def _orders(move: Move, share: float) -> tuple[int, ...]:
+    """The orders that are searched: what is dear to reuse anyway is not extrapolated."""
+    return tuple(order for order in move.orders if order <= (1 if share < 0.75 else 0))
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((each.device for each in network.parameters()), torch.device("cpu"))

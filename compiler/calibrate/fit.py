@@ -1,0 +1,231 @@
+"""fit: the weights of a plan's fitted steps, found one step after the other on the plan's own run.
+
+A fitted step gives a weighted sum of what the last computed steps gave and of its own sample. Its
+weights are those that bring the sampler's next input as near as they can, in the mean square over
+all examples, to that of the exact run; so each step also takes back what the steps before it erred.
+Of the sampler nothing is known but that its next input is affine in what the denoiser gives: how it
+answers to each term is found by handing it that term. No call of the network is spent on a fit.
+
+Source: the span is that of a linear multistep method; others fit such methods to a finer run too,
+as bespoke solvers (Shaul et al. 2023) and DPM-Solver-v3 (Zheng et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from turbo4d.runtime.action import Action
+from turbo4d.runtime.extrapolation import weighted
+from turbo4d.runtime.fitted import STEP, add_sample, channels_like
+from turbo4d.runtime.slot_storage import decode, encode
+
+from .follow import Following
+from .harness import Harness
+from .replay import Call, Recording
+from .residual import solve
+
+if TYPE_CHECKING:
+    from turbo4d.runtime.plan import Plan, Row
+
+_RIDGE = 1e-8  # of the normal equations of unit columns; only keeps twin columns from cancelling
+_DIGITS = 9  # that a weight is kept to
+# How far the last step's output is moved to see how the final sample answers: a sampler that
+# decodes is affine near what it gave, not far from it. Any other answer is affine.
+_LAST_STRIDE = 1 / 16
+
+
+class _Stop(BaseException):
+    """Ends a sampler's run where no more of it is wanted; not for samplers to catch."""
+
+
+@dataclass
+class _Run:
+    """One example under the plan, as far as it is decided.
+
+    Args:
+        harness: that samples.
+        example: to sample.
+        exact: its exact run.
+        following: carries out the steps that are computed.
+        storage: how the step's slot is kept.
+    """
+
+    harness: Harness
+    example: object
+    exact: Recording
+    following: Following
+    storage: str
+    given: dict[Call, Tensor] = field(default_factory=dict[Call, Tensor])
+    history: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
+
+    def compute(self, at: Call) -> None:
+        """Runs a step's engine on the plan's own run."""
+        found: list[Tensor] = []
+
+        def give(args: Sequence[Tensor]) -> Tensor:
+            found.extend(self.following(*at, args))
+            raise _Stop
+
+        self._walk(at, give)
+        self.given[at] = found[0].clone()
+        kept = decode(encode(self.given[at], self.storage))
+        self.history.setdefault(at[0], []).append(kept)
+
+    def take(self, at: Call, fit: Action) -> None:
+        """Gives a fitted step what its weights make of the history and the sample."""
+        mixed = weighted(self.history[at[0]][-len(fit.mix) :], fit.mix)
+        constant = self.harness.constant_channels
+        [self.given[at]] = add_sample((STEP,), [mixed], {STEP: fit}, self._sample(at), constant)
+
+    def equations(self, at: Call, depth: int) -> tuple[Tensor, Tensor, int]:
+        """Normal equations of a step's weights, in float64, and how many values are mixed.
+
+        Args:
+            at: the step.
+            depth: how many of the last values may be mixed.
+
+        Returns:
+            The matrix [values + 1, values + 1], the right side [values + 1], the count of values.
+        """
+        exact = self.exact.outputs[at][0]
+        part = channels_like(self._sample(at), exact, self.harness.constant_channels)
+        values = self.history[at[0]][-depth:]
+        terms = [*values, *([] if part is None else [part])]
+        start, last = self._answer(at, exact)
+        stride = _LAST_STRIDE if last else 1.0
+        answers = [
+            (self._answer(at, exact + term * stride)[0] - start) / stride
+            for term in (exact, *terms)
+        ]
+        aim = self.exact.sample if last else self._exact_next(at)
+        if aim is None:
+            raise ValueError("fit: the exact run has no sample")
+        columns = torch.stack(answers[1:], dim=1)
+        missing = aim.double().flatten() - start + answers[0]
+        return columns.T @ columns, columns.T @ missing, len(values)
+
+    def _answer(self, at: Call, output: Tensor) -> tuple[Tensor, bool]:
+        """The sampler's next input once a step gave this, or its sample after the last step."""
+        found: list[Tensor] = []
+
+        def after(call: Call, args: Sequence[Tensor]) -> Tensor:
+            if call[1] != at[1]:
+                found.append(self.harness.sample_of(args).double().flatten())
+                raise _Stop
+            return self.exact.outputs[call][0]  # another stream of the same step
+
+        sample = self._walk(at, lambda args: output, after)
+        if found:
+            return found[0], False
+        if sample is None:
+            raise ValueError("fit: the sampler ended nowhere")
+        return sample.double().flatten(), True
+
+    def _exact_next(self, at: Call) -> Tensor:
+        """What the sampler fed the denoiser after this step in the exact run."""
+        calls = [*self.exact.inputs]
+        later = next(call for call in calls[calls.index(at) :] if call[1] != at[1])
+        return self.harness.sample_in(self.exact.inputs[later])
+
+    def _sample(self, at: Call) -> Tensor:
+        """The sample that the denoiser is fed at a step of the plan's own run."""
+        found: list[Tensor] = []
+
+        def give(args: Sequence[Tensor]) -> Tensor:
+            found.append(self.harness.sample_of(args).clone())
+            raise _Stop
+
+        self._walk(at, give)
+        return found[0]
+
+    def _walk(
+        self,
+        at: Call,
+        give: Callable[[Sequence[Tensor]], Tensor],
+        after: Callable[[Call, Sequence[Tensor]], Tensor] | None = None,
+    ) -> Tensor | None:
+        """The sampler's run: what is decided, then `give` at one call, then `after`."""
+
+        def route(stream: str, step: int, args: Sequence[Tensor]) -> Sequence[Tensor]:
+            call = stream, step
+            if call == at:
+                return (give(args).clone(),)
+            if call in self.given:
+                return (self.given[call].clone(),)
+            if after is None:
+                raise _Stop
+            return (after(call, args).clone(),)
+
+        try:
+            return self.harness.through(self.example, route)
+        except _Stop:
+            return None
+
+
+def fitted(
+    harness: Harness,
+    examples: Sequence[object],
+    plan: Plan,
+    recordings: Sequence[Recording],
+) -> Plan:
+    """The plan with weights for each step that reuses the whole step.
+
+    Args:
+        harness: that has learned.
+        examples: to fit on.
+        plan: whose reuses of the whole step are fitted: order n mixes the last n + 1 values, or as
+            many as there are.
+        recordings: an exact run of each example.
+    """
+    calls = [*recordings[0].outputs]
+    wanted = {at: _depth(plan.streams[at[0]][at[1]]) for at in calls}
+    if not any(wanted.values()):
+        return plan
+    storage = plan.storage.get(STEP, "compute")
+    runs = [
+        _Run(harness, example, exact, harness.following(plan), storage)
+        for example, exact in zip(examples, recordings, strict=True)
+    ]
+    fits: dict[Call, Action] = {}
+    for at in calls:
+        if not (depth := wanted[at]):
+            for run in runs:
+                run.compute(at)
+            continue
+        fits[at] = _solved([run.equations(at, depth) for run in runs])
+        for run in runs:
+            run.take(at, fits[at])
+    return with_fits(plan, fits)
+
+
+def with_fits(plan: Plan, fits: Mapping[Call, Action]) -> Plan:
+    """The plan with these actions on the whole step."""
+    streams = {
+        stream: tuple(
+            {STEP: fits[stream, step]} if (stream, step) in fits else row
+            for step, row in enumerate(rows)
+        )
+        for stream, rows in plan.streams.items()
+    }
+    return replace(plan, streams=streams)
+
+
+def _depth(row: Row) -> int:
+    action = (row or {}).get(STEP)
+    return 0 if action is None or action.kind != "reuse" else action.order + 1
+
+
+def _solved(equations: Sequence[tuple[Tensor, Tensor, int]]) -> Action:
+    matrix = torch.stack([each[0] for each in equations]).sum(0)
+    right = torch.stack([each[1] for each in equations]).sum(0)
+    count = equations[0][2]
+    scale = matrix.diagonal().clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+    unit = matrix / scale[:, None] / scale[None] + _RIDGE * torch.eye(len(scale)).to(matrix)
+    found = solve(unit, right / scale) / scale
+    weights = [float(f"{float(value):.{_DIGITS}g}") for value in found]
+    sample = weights[count] if len(weights) > count else 0.0
+    return Action("reuse", mix=tuple(weights[:count]), sample=sample)

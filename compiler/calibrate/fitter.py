@@ -1,0 +1,61 @@
+"""fitter: gives plans their weights, each plan once, as a state file keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from turbo4d.compiler.calibrate.fit import fitted, with_fits
+from turbo4d.runtime.action import Action
+from turbo4d.runtime.fitted import STEP
+
+if TYPE_CHECKING:
+    from turbo4d.compiler.calibrate.harness import Harness
+    from turbo4d.compiler.calibrate.replay import Recording
+    from turbo4d.compiler.calibrate.state import State
+    from turbo4d.runtime.plan import Plan
+
+
+class Fitter:
+    """Fits plans on the examples of a calibration.
+
+    Args:
+        harness: that has learned the network.
+        examples: to fit on.
+        state: where weights are kept.
+    """
+
+    def __init__(self, harness: Harness, examples: Sequence[object], state: State) -> None:
+        self._harness = harness
+        self._examples = examples
+        self._state = state
+        self._recordings: list[Recording] = []
+
+    def fit(self, name: str, plan: Plan) -> Plan:
+        """The plan with weights, where it reuses the whole step.
+
+        Args:
+            name: the same for plans whose steps do the same.
+            plan: to be fitted.
+        """
+        if not any(STEP in (row or {}) for rows in plan.streams.values() for row in rows):
+            return plan
+        found = self._state.once(f"fit {name}", lambda: self._fitted(plan))
+        return with_fits(
+            plan,
+            {(stream, int(step)): Action.parse(text) for stream, step, text in found},
+        )
+
+    def _fitted(self, plan: Plan) -> list[tuple[str, int, str]]:
+        if not self._recordings:
+            self._recordings = [
+                self._harness.record(example, (), lambda at, values: None)
+                for example in self._examples
+            ]
+        made = fitted(self._harness, self._examples, plan, self._recordings)
+        return [
+            (stream, step, str(row[STEP]))
+            for stream, rows in made.streams.items()
+            for step, row in enumerate(rows)
+            if row is not None and STEP in row
+        ]

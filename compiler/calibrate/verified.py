@@ -1,0 +1,139 @@
+"""verified: plans that the search found, run on scenes, each plan and scene once."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from turbo4d.compiler.calibrate.fidelity import CEILING_DB
+from turbo4d.compiler.calibrate.search import Found, Limits
+from turbo4d.compiler.calibrate.state import State
+from turbo4d.runtime.plan import Plan
+
+if TYPE_CHECKING:
+    from turbo4d.compiler.calibrate.fitter import Fitter
+    from turbo4d.compiler.calibrate.harness import Harness
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Of one plan on some scenes.
+
+    Args:
+        names: of the scenes.
+        decibels: of each.
+    """
+
+    names: tuple[str, ...]
+    decibels: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the scenes."""
+        return statistics.fmean(self.decibels)
+
+    @property
+    def worst(self) -> float:
+        """Over the scenes."""
+        return min(self.decibels)
+
+    def reaches(self, worst_slack_db: float) -> float:
+        """The highest target that mean and worst both meet, the worst with some slack."""
+        return min(self.mean, self.worst + worst_slack_db)
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a sampler samples.
+
+    Args:
+        name: for reports.
+        digest: the same for equal examples.
+        value: what the sampler is given.
+    """
+
+    name: str
+    digest: str
+    value: object
+
+
+class Verifier:
+    """Runs plans on scenes.
+
+    Args:
+        harness: that has learned the network.
+        limits: of the plans.
+        state: where what was measured is kept.
+        fields: of every plan that is made: its name, target and origin.
+        fitter: gives plans their weights.
+    """
+
+    def __init__(
+        self,
+        harness: Harness,
+        limits: Limits,
+        state: State,
+        fields: Mapping[str, Any],
+        fitter: Fitter,
+    ) -> None:
+        self._fitter = fitter
+        self.harness = harness
+        self.limits = limits
+        self._state = state
+        self._fields = dict(fields)
+
+    def plan(self, found: Found, **fields: Any) -> Plan:
+        """The plan, which has passed its check.
+
+        Raises:
+            PlanError: it breaks a limit, which is a defect of the search.
+        """
+        read = {
+            region
+            for rows in found.rows.values()
+            for row in rows
+            for region, action in (row or {}).items()
+            if action.reads
+        }
+        kept = {} if found.storage == "compute" else dict.fromkeys(read, found.storage)
+        plan = self.harness.plan(
+            rows=found.rows,
+            max_age=self.limits.max_age,
+            max_variants=self.limits.max_variants,
+            max_cache_bytes=self.limits.max_cache_bytes,
+            storage=kept,
+            **{**self._fields, **fields},
+        )
+        plan.check(self.harness.regions)
+        return self._fitter.fit(found.name, plan)
+
+    def run(
+        self,
+        found: Found,
+        examples: Sequence[Example],
+        say: Callable[[int], None],
+        *,
+        keep_references: bool = True,
+    ) -> Fidelity:
+        """What a plan measures.
+
+        Args:
+            found: the plan.
+            examples: to sample.
+            say: told the number of each example.
+            keep_references: whether the uncached samples stay in memory for the next plan.
+        """
+        plan = self.plan(found)
+        decibels: list[float] = []
+        for index, example in enumerate(examples):
+            say(index)
+            finding = f"psnr {found.name} {example.digest}"
+            decibels.append(self._state.once(finding, lambda e=example: self._one(plan, e.value)))
+            if not keep_references:
+                self.harness.forget(example.value)
+        return Fidelity(tuple(example.name for example in examples), tuple(decibels))
+
+    def _one(self, plan: Plan, example: object) -> float:
+        return min(CEILING_DB, self.harness.psnr(example, plan))

@@ -1,0 +1,1 @@
+"""The policies of other systems as plans, so that policies are compared on equal machinery."""
