@@ -23,10 +23,11 @@ from turbo4d.compiler.calibrate.frontier import Place, choose
 from turbo4d.compiler.calibrate.harness import Harness
 from turbo4d.compiler.calibrate.measure import measure
 from turbo4d.compiler.calibrate.move_seconds import move_seconds
-from turbo4d.compiler.calibrate.moves import Move
+from turbo4d.compiler.calibrate.moves import Group, Move, groups_of, moves_of
 from turbo4d.compiler.calibrate.places import places_of
+from turbo4d.compiler.calibrate.refine import refined
 from turbo4d.compiler.calibrate.report import Evidence, report_of
-from turbo4d.compiler.calibrate.search import Limits, solver
+from turbo4d.compiler.calibrate.search import Found, Limits, Steps, found_of, solver
 from turbo4d.compiler.calibrate.stages import Stages
 from turbo4d.compiler.calibrate.state import State, key
 from turbo4d.compiler.calibrate.timed import timed
@@ -34,6 +35,7 @@ from turbo4d.compiler.calibrate.verified import Example, Fidelity, Verifier
 from turbo4d.compiler.errors import CalibrationError
 from turbo4d.compiler.machine import Machine, measure_machine
 from turbo4d.runtime.device_name import device_name
+from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.plan import Plan
 
 # A move that saves less of a computed step than this is not searched among, unless it is asked for:
@@ -144,13 +146,17 @@ class _Task:
         at("learn", 0.0, "one uncached run")
         harness.learn(self.examples[0].value)
         state = State(path, self._identity())
-        table = self._measured(state)
-        at("search", 0.0, "predicting the time of each move")
+        at("learn", 0.5, "predicting the time of each move")
         machine = machine or self._machine(state)
-        seconds = move_seconds(harness.analysis, table.moves, machine)
+        groups = groups_of(harness.regions)
+        moves = moves_of(harness.regions, groups, use=self.use)
+        seconds = move_seconds(harness.analysis, moves, machine)
+        if self.use is None:
+            moves = saving(moves, groups, seconds)
+        table = self._measured(state, moves)
         limits = Limits(max_cache_bytes, max_variants, max_age=len(harness.levels))
         places = places_of(
-            table if self.use is not None else saving(table, seconds),
+            table,
             seconds,
             limits,
             harness.regions,
@@ -165,7 +171,8 @@ class _Task:
             Fitter(harness, [example.value for example in self.examples], state),
         )
         known: dict[str, Fidelity] = {}
-        chosen = self._chosen(places, verifier, known)
+        better = partial(self._better, table, seconds, verifier)
+        chosen, places = self._chosen(places, verifier, known, better)
         apart = self._run_apart(chosen, verifier)
         plan = verifier.plan(chosen.found, origin=self._origin(known[chosen.found.name], apart))
         times = timed(harness, plan, self.examples[0].value, partial(at, "held_out"))
@@ -200,14 +207,15 @@ class _Task:
             "examples": key([example.digest for example in self.examples]),
         }
 
-    def _measured(self, state: State) -> ErrorTable:
-        return measure(
+    def _measured(self, state: State, moves: Sequence[Move]) -> ErrorTable:
+        table = measure(
             self.harness,
             [(example.name, example.value) for example in self.examples],
             state,
-            use=self.use,
+            use=[move.name for move in moves],
             progress=partial(self.stages.at, "measure"),
         )
+        return replace(table, moves=tuple(moves))
 
     def _machine(self, state: State) -> Machine:
         weight = next(self.network.parameters(), torch.empty(0))
@@ -215,13 +223,46 @@ class _Task:
         found = state.once(name, lambda: measure_machine(weight.dtype, weight.device).as_json())
         return Machine(**found)
 
+    def _better(
+        self, table: ErrorTable, seconds: Mapping[str, float], verifier: Verifier, found: Found
+    ) -> Found:
+        """A plan with its computed steps moved to where they measure best."""
+
+        def made(steps: Steps) -> Found:
+            rough = found_of(table, seconds, steps, 0.0, proven=found.proven, storage=found.storage)
+            try:
+                return replace(rough, error=table.predict(verifier.plain(rough), regions))
+            except PlanError:
+                return rough  # which its score refuses as well
+
+        regions = self.harness.regions
+        fitted = {move.name: move.orders for move in table.moves if move.fitted}
+        return refined(found, fitted, made, verifier.score)
+
     def _chosen(
-        self, places: Sequence[Place], verifier: Verifier, known: dict[str, Fidelity]
-    ) -> Place:
-        """The fastest of the places around the bisected one whose plan measures the target."""
+        self,
+        places: Sequence[Place],
+        verifier: Verifier,
+        known: dict[str, Fidelity],
+        better: Callable[[Found], Found],
+    ) -> tuple[Place, tuple[Place, ...]]:
+        """The fastest of the places around the bisected one whose plan measures the target.
+
+        Returns:
+            The place, and all of them, those that were looked at with the plans that were run.
+        """
+        moved: dict[str, Found] = {}
 
         def measured(at: int) -> float:
-            found = places[at].found
+            first = places[at].found
+            if first.name not in moved:
+                self.stages.at(
+                    "verify",
+                    len(known) / _EXPECTED_PLANS,
+                    f"moving the steps of the plan for {places[at].budget_db:g} dB",
+                )
+                moved[first.name] = better(first)
+            found = moved[first.name]
             if found.name not in known:
                 known[found.name] = verifier.run(
                     found,
@@ -242,7 +283,8 @@ class _Task:
                 f"that was run has {best.mean:.2f} dB in the mean and {best.worst:.2f} dB at "
                 f"worst. Ask for at most {best.reaches(self.worst_slack_db):.1f} dB."
             )
-        return places[place]
+        run = [replace(p, found=moved.get(p.found.name, p.found)) for p in places]
+        return run[place], tuple(run)
 
     def _run_apart(self, chosen: Place, verifier: Verifier) -> Fidelity | None:
         if not self.held_out:
@@ -266,15 +308,33 @@ class _Task:
         )
 
 
-def saving(table: ErrorTable, seconds: Mapping[str, float]) -> ErrorTable:
-    """The table without the moves that save little of a computed step; see `WORTH`."""
-    whole = max(seconds[move.name] for move in table.moves if not move.actions)
-    kept = tuple(
+def saving(
+    moves: Sequence[Move], groups: Sequence[Group], seconds: Mapping[str, float]
+) -> tuple[Move, ...]:
+    """Those that save much of a computed step; see `WORTH`.
+
+    Where the whole step can be fitted, the core is not reused: that takes longer and errs more. And
+    where the network has levels, of the smaller regions the outermost of them is: it saves most for
+    what it errs, and the solver proves plans of few moves in a second.
+
+    Args:
+        moves: of a model.
+        groups: of it.
+        seconds: per move what it takes.
+    """
+    whole = max(seconds[move.name] for move in moves if not move.actions)
+    kinds = {group.name: group.kind for group in groups}
+    left_out = {"core"} if any(move.fitted for move in moves) else set[str]()
+    levels = [group.name for group in groups if group.kind == "level"]
+    smaller = {name for name, kind in kinds.items() if kind in ("chain", "block")} | {*levels[1:]}
+    return tuple(
         replace(move, orders=_orders(move, seconds[move.name] / whole))
-        for move in table.moves
+        for move in moves
         if not move.actions or seconds[move.name] <= (1 - WORTH) * whole
+        if not left_out & {kinds[name] for name in move.groups}
+        if not (levels and smaller & {*move.groups})
+        if move.groups or not (levels and move.actions)
     )
-    return replace(table, moves=kept)
 
 
 def _orders(move: Move, share: float) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from turbo4d.compiler.calibrate.slot_sets import SlotSets
 
 PART = 1e-9
-# Extrapolation is offered from sources this many visited steps apart at most, and where what the
+# Extrapolation is offered from sources this many visited steps apart at most (a fitted reuse from
+# any, for its weights say how much the older is worth), and where what the
 # newest alone would add is no less than this: else the solver has thousands of reads to weigh that
 # gain nothing.
 APART = 3
@@ -132,7 +133,7 @@ def _of_move(
             plain: Mapping[Sources, int] = found[0].reads[name] if found else {}
             reads[name] = {
                 sources: error
-                for sources in _sources(newest, order)
+                for sources in _sources(newest, order, place if move.fitted else APART)
                 if (
                     error := parts(
                         table.group_error(
@@ -158,12 +159,12 @@ def _steps(sources: Sources, steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(steps[place] for place in sources)
 
 
-def _sources(newest: Sequence[int], order: int) -> list[Sources]:
+def _sources(newest: Sequence[int], order: int, apart: int) -> list[Sources]:
     found: list[Sources] = [(last,) for last in newest]
     for _ in range(order):
         found = [
             (older, *sources)
             for sources in found
-            for older in range(max(0, sources[0] - APART), sources[0])
+            for older in range(max(0, sources[0] - apart), sources[0])
         ]
     return found

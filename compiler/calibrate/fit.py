@@ -81,6 +81,12 @@ class _Run:
         constant = self.harness.constant_channels
         [self.given[at]] = add_sample((STEP,), [mixed], {STEP: fit}, self._sample(at), constant)
 
+    def sample(self) -> Tensor:
+        """What the sampler gives of the plan's own run, once every call is decided."""
+        return self.harness.through(
+            self.example, lambda stream, step, args: (self.given[stream, step].clone(),)
+        )
+
     def equations(self, at: Call, depth: int) -> tuple[Tensor, Tensor, int]:
         """Normal equations of a step's weights, in float64, and how many values are mixed.
 
@@ -181,10 +187,20 @@ def fitted(
             many as there are.
         recordings: an exact run of each example.
     """
+    if not any(_depth(row) for rows in plan.streams.values() for row in rows):
+        return plan
+    return fitted_runs(harness, examples, plan, recordings)[0]
+
+
+def fitted_runs(
+    harness: Harness,
+    examples: Sequence[object],
+    plan: Plan,
+    recordings: Sequence[Recording],
+) -> tuple[Plan, list[Tensor]]:
+    """As `fitted`, with each example's sample under the plan that it gives."""
     calls = [*recordings[0].outputs]
     wanted = {at: _depth(plan.streams[at[0]][at[1]]) for at in calls}
-    if not any(wanted.values()):
-        return plan
     storage = plan.storage.get(STEP, "compute")
     runs = [
         _Run(harness, example, exact, harness.following(plan), storage)
@@ -199,7 +215,7 @@ def fitted(
         fits[at] = _solved([run.equations(at, depth) for run in runs])
         for run in runs:
             run.take(at, fits[at])
-    return with_fits(plan, fits)
+    return (with_fits(plan, fits) if fits else plan), [run.sample() for run in runs]
 
 
 def with_fits(plan: Plan, fits: Mapping[Call, Action]) -> Plan:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from turbo4d.compiler.calibrate.fit import fitted, with_fits
+from turbo4d.compiler.calibrate.fidelity import CEILING_DB
+from turbo4d.compiler.calibrate.fit import fitted, fitted_runs, with_fits
 from turbo4d.runtime.action import Action
 from turbo4d.runtime.fitted import STEP
 
@@ -46,13 +47,30 @@ class Fitter:
             {(stream, int(step)): Action.parse(text) for stream, step, text in found},
         )
 
-    def _fitted(self, plan: Plan) -> list[tuple[str, int, str]]:
+    def score(self, name: str, plan: Plan) -> float:
+        """What a plan measures on the first example, fitted to that one alone, in dB.
+
+        Args:
+            name: the same for plans whose steps do the same.
+            plan: to be fitted and run.
+        """
+        return self._state.once(f"score {name}", lambda: self._score(plan))
+
+    def _score(self, plan: Plan) -> float:
+        first = self._examples[0]
+        _, [sample] = fitted_runs(self._harness, [first], plan, self._recorded()[:1])
+        return min(CEILING_DB, self._harness.judge(first, sample))
+
+    def _recorded(self) -> list[Recording]:
         if not self._recordings:
             self._recordings = [
                 self._harness.record(example, (), lambda at, values: None)
                 for example in self._examples
             ]
-        made = fitted(self._harness, self._examples, plan, self._recordings)
+        return self._recordings
+
+    def _fitted(self, plan: Plan) -> list[tuple[str, int, str]]:
+        made = fitted(self._harness, self._examples, plan, self._recorded())
         return [
             (stream, step, str(row[STEP]))
             for stream, rows in made.streams.items()

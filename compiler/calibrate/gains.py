@@ -64,7 +64,7 @@ def probes_of(
     found: list[Probe] = []
     for move in acting:
         often = move.name in dense
-        for order in move.orders if often else (0,):
+        for order in move.orders if often and not move.fitted else (0,):
             for stream, steps in streams.items():
                 places = [*range(order + 1, len(steps))]
                 chosen = places if often and not order else _spread(places, FEW)

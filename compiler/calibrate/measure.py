@@ -65,11 +65,12 @@ def measure(
 
 
 def dense_moves(moves: Sequence[Move], groups: Sequence[Group]) -> tuple[str, ...]:
-    """The moves that are probed at every step: reuse of the core and of the first level."""
-    firsts = [
-        next((group.name for group in groups if group.kind == kind), None)
-        for kind in ("core", "level")
-    ]
+    """The moves that are probed at every step: of the step, else the core; of the first level."""
+    firsts: set[str] = set()
+    for kinds in (("step", "core"), ("level",)):
+        named = [group.name for kind in kinds for group in groups if group.kind == kind]
+        held = [move.name for name in named for move in moves if name in move.groups]
+        firsts |= {*held[:1]}
     return tuple(move.name for move in moves if move.name in firsts)
 
 

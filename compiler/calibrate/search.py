@@ -176,7 +176,8 @@ class Search:
             bound_variants(model, [*streams.values()], self.limits.max_variants)
         if self.limits.max_cache_bytes is not None:
             bound_bytes(model, [*streams.values()], self.limits.max_cache_bytes)
-        model.minimize(sum(self._ticks(stream) for stream in streams.values()))
+        ticks = sum(self._ticks(stream) for stream in streams.values())
+        model.minimize(ticks)
         for name, taken in (hint or {}).items():
             _hint(model, streams[name], taken)
         solver = self._cp.CpSolver()
@@ -191,9 +192,17 @@ class Search:
         if status not in (self._cp.OPTIMAL, self._cp.FEASIBLE):
             return None
         steps = {name: _steps(stream, solver) for name, stream in streams.items()}
-        return self.found(
-            steps, solver.value(error) * PART, proven=status == self._cp.OPTIMAL and not plain
-        )
+        parts, proven = solver.value(error), status == self._cp.OPTIMAL and not plain
+        # Of the plans that are as fast, the one that errs least.
+        model.add(ticks <= solver.value(ticks))
+        model.minimize(error)
+        model.clear_hints()
+        for name, taken in steps.items():
+            _hint(model, streams[name], taken)
+        if solver.solve(model) in (self._cp.OPTIMAL, self._cp.FEASIBLE):
+            steps = {name: _steps(stream, solver) for name, stream in streams.items()}
+            parts = solver.value(error)
+        return self.found(steps, parts * PART, proven=proven)
 
     def _variants(self, steps: Steps) -> int:
         """How many graphs a plan needs, as its check counts them."""
@@ -224,16 +233,38 @@ class Search:
 
     def found(self, steps: Steps, error: float, *, proven: bool) -> Found:
         """A plan of some steps."""
-        moves = {move.name: move for move in self.table.moves}
-        rows: dict[str, tuple[Row, ...]] = {}
-        letters: dict[str, str] = {}
-        for stream, taken in steps.items():
-            places = dict(zip(self.table.streams[stream], taken, strict=True))
-            at = [places.get(step) for step in range(len(self.table.levels))]
-            rows[stream] = tuple(None if one is None else row(moves[one[0]], one[1]) for one in at)
-            letters[stream] = "".join(" " if one is None else moves[one[0]].letter for one in at)
-        seconds = sum(self.seconds[move] for taken in steps.values() for move, _ in taken)
-        return Found(steps, rows, letters, seconds, error, proven, self.storage)
+        return found_of(self.table, self.seconds, steps, error, proven=proven, storage=self.storage)
+
+
+def found_of(
+    table: ErrorTable,
+    seconds: Mapping[str, float],
+    steps: Steps,
+    error: float,
+    *,
+    proven: bool,
+    storage: str,
+) -> Found:
+    """A plan of some steps.
+
+    Args:
+        table: with its moves.
+        seconds: per move.
+        steps: per stream.
+        error: predicted.
+        proven: see `Found`.
+        storage: how its slots are kept.
+    """
+    moves = {move.name: move for move in table.moves}
+    rows: dict[str, tuple[Row, ...]] = {}
+    letters: dict[str, str] = {}
+    for stream, taken in steps.items():
+        places = dict(zip(table.streams[stream], taken, strict=True))
+        at = [places.get(step) for step in range(len(table.levels))]
+        rows[stream] = tuple(None if one is None else row(moves[one[0]], one[1]) for one in at)
+        letters[stream] = "".join(" " if one is None else moves[one[0]].letter for one in at)
+    spent = sum(seconds[move] for taken in steps.values() for move, _ in taken)
+    return Found(steps, rows, letters, spent, error, proven, storage)
 
 
 def solver() -> Any:

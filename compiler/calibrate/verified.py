@@ -85,7 +85,23 @@ class Verifier:
         self._fields = dict(fields)
 
     def plan(self, found: Found, **fields: Any) -> Plan:
-        """The plan, which has passed its check.
+        """The plan with its weights, which has passed its check.
+
+        Raises:
+            PlanError: it breaks a limit, which is a defect of the search.
+        """
+        return self._fitter.fit(found.name, self.plain(found, **fields))
+
+    def score(self, found: Found) -> float:
+        """What a plan measures on the first example, fitted to that one alone, in dB.
+
+        Raises:
+            PlanError: it breaks a limit.
+        """
+        return self._fitter.score(found.name, self.plain(found))
+
+    def plain(self, found: Found, **fields: Any) -> Plan:
+        """The plan without weights, which has passed its check.
 
         Raises:
             PlanError: it breaks a limit, which is a defect of the search.
@@ -107,7 +123,7 @@ class Verifier:
             **{**self._fields, **fields},
         )
         plan.check(self.harness.regions)
-        return self._fitter.fit(found.name, plan)
+        return plan
 
     def run(
         self,
