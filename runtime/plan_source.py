@@ -77,6 +77,7 @@ class PlanSource:
         max_cache_bytes: bound on all slots together, besides the plan's own.
         declared: per stream the steps at which it runs; None where nothing was declared.
         offload: whether slots wait on the host, so that bounds are on what lies on the device.
+        adaptive: whether the run may leave the plan, so that a preset must be one without weights.
     """
 
     given: str | Plan
@@ -86,6 +87,7 @@ class PlanSource:
     max_cache_bytes: int | None = None
     declared: Mapping[str, Collection[int]] | None = None
     offload: bool = False
+    adaptive: bool = False
     _streams: dict[str, Collection[int] | None] = field(
         default_factory=dict[str, "Collection[int] | None"], init=False
     )
@@ -122,6 +124,7 @@ class PlanSource:
             streams=self._streams,
             use=self.use,
             max_cache_bytes=self.max_cache_bytes,
+            weights=not self.adaptive,
         )
 
     def _bounded(self, plan: Plan) -> Plan:

@@ -55,7 +55,10 @@ def plan_lines(plan: Plan, regions: Sequence[RegionInfo]) -> tuple[Line, ...]:
         regions: of the plan's model.
     """
     parents = {region.name: region.parent for region in regions}
-    ordered = sorted(regions, key=lambda region: _OUTERMOST_FIRST.index(region.kind))
+    named = {name for rows in plan.streams.values() for row in rows for name in row or {}}
+    # The whole step, where no step reuses it, would be a line that says nothing.
+    shown = [region for region in regions if region.kind != "step" or region.name in named]
+    ordered = sorted(shown, key=lambda region: _OUTERMOST_FIRST.index(region.kind))
     lines: list[Line] = []
     for stream, rows in plan.streams.items():
         alike: dict[tuple[RegionKind, tuple[Cell, ...]], list[str]] = {}

@@ -157,6 +157,7 @@ class Runner:
                 f"compiled with have {planned}."
             )
         holding = session.holding(self._holding)
+        adaptive = self._adaptive if session.adaptive is None else bounds_of(session.adaptive)
         return Execution(
             PlanSource(
                 given,
@@ -166,6 +167,7 @@ class Runner:
                 self._max_cache_bytes,
                 session.declared,
                 holding.offload,
+                adaptive is not None,
             ),
             self._shelf,
             session.counts,
@@ -173,7 +175,7 @@ class Runner:
             strict=self._strict,
             debug=os.environ.get("TURBO4D_DEBUG") == "1",
             nonfinite=session.nonfinite or self._nonfinite,
-            adaptive=self._adaptive if session.adaptive is None else bounds_of(session.adaptive),
+            adaptive=adaptive,
             holding=holding,
         )
 
@@ -185,6 +187,7 @@ class Runner:
             self._use,
             self._max_cache_bytes,
             offload=self._holding.offload,
+            adaptive=self._adaptive is not None,
         )
 
     @property

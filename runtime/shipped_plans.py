@@ -44,6 +44,7 @@ def preset_plan(
     streams: Sequence[str] | Mapping[str, Collection[int] | None] = ("main",),
     use: Collection[str] | None = None,
     max_cache_bytes: int | None = None,
+    weights: bool = True,
 ) -> Plan:
     """A preset as a plan: the shipped one where it fits, else the policy's.
 
@@ -57,6 +58,7 @@ def preset_plan(
         streams: a shipped plan serves those it has, at all their steps.
         use: kinds of regions; who names them wants the policy.
         max_cache_bytes: bound on all slots; a shipped plan that needs more is left for the policy.
+        weights: whether a shipped plan may reuse by weights of its own.
 
     Raises:
         OptionError: as `policy.resolve`.
@@ -65,6 +67,8 @@ def preset_plan(
     for plan in shipped_plans():
         same = (plan.name, plan.model, plan.geometry) == (preset, model, geometry)
         if not same or use is not None or not _follows(plan, levels, level_unit, streams):
+            continue
+        if not weights and _has_weights(plan):
             continue
         if max_cache_bytes is None:
             return plan
@@ -81,6 +85,11 @@ def preset_plan(
         use=use,
         max_cache_bytes=max_cache_bytes,
     )
+
+
+def _has_weights(plan: Plan) -> bool:
+    cells = (row or {} for rows in plan.streams.values() for row in rows)
+    return any(action.mix for row in cells for action in row.values())
 
 
 def _follows(

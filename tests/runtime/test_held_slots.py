@@ -306,6 +306,7 @@ def test_any_legal_plan_reads_what_was_written(options, data, max_age):
     proof = made.check(PORTED, offload="offload" in options)
     last = {}
     for (step, _, _, told, _, _), key in zip(seen, proof.keys["main"], strict=True):
+        assert key is not None
         assert told == [(n, last[n], 0, port) for n in key.reads for port in range(len(SIZES[n]))]
         last |= dict.fromkeys(key.writes, step)
     fixed = "fixed_slots" in options and any(proof.held_bytes["main"])

@@ -48,7 +48,7 @@ def changed(candidate):
                 yield replace(candidate, streams={"main": tuple(rows)})
 
 
-def misread(candidate) -> tuple[str, set[tuple[int, str]]] | None:
+def misread(candidate) -> dict[str, set[tuple[int, str]]] | None:
     """The faults of reading, by kind and cell, of the first step that has any."""
     written: dict[str, list[int]] = {name: [] for name in PARENT}
     for step, row in enumerate(candidate.streams["main"]):

@@ -73,3 +73,15 @@ def test_every_file_that_comes_with_turbo4d_says_how_it_was_found() -> None:
         plan = Plan.load(path)
         assert plan.origin.startswith("calibrated: ")
         assert path.stem.rpartition("-")[2] == plan.name
+
+
+def test_runs_that_may_leave_their_plan_get_none_with_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ({}, {}, {"core": "reuse(mix=0.5,0.5)"})
+    plan = plan_of(*rows, name="fast", origin="calibrated: here")
+    plan.save(tmp_path / "nano-fast.json")
+    own = shipped_plans.shipped_plans(tmp_path)
+    monkeypatch.setattr(shipped_plans, "shipped_plans", lambda: own)
+    assert preset_plan("fast", **ASKED) == plan
+    assert preset_plan("fast", **ASKED, weights=False).origin == ANALYTIC

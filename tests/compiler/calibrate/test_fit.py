@@ -40,7 +40,7 @@ def test_one_fitted_step_is_the_least_squares_solution():
     harness, given = learned()
     [exact] = records(harness, [given])
     plan = fitted(harness, [given], plan_of(harness, {}, STEP, {}, {}, {}), [exact])
-    action = plan.streams["main"][1]["step"]
+    action = (plan.streams["main"][1] or {})["step"]
     # The next input is x + 0.5 d, so its nearest d is the nearest to what the network gives.
     first, aim = (exact.outputs["main", step][0].flatten() for step in (0, 1))
     sample = harness.sample_in(exact.inputs["main", 1]).flatten()
@@ -54,11 +54,10 @@ def test_a_later_fitted_step_takes_back_what_an_earlier_one_erred():
     [exact] = records(harness, [given])
     plan = plan_of(harness, {}, STEP, STEP, {}, {})
     found = fitted(harness, [given], plan, [exact])
-    worse = dict(found.streams["main"][1])
-    worse["step"] = dataclasses.replace(worse["step"], sample=worse["step"].sample + 0.05)
+    fit = (found.streams["main"][1] or {})["step"]
     # A neighbour of the weights found is no better at the step that they aim at.
-    moved = list(found.streams["main"])
-    moved[1] = worse
+    moved = [*found.streams["main"]]
+    moved[1] = {"step": dataclasses.replace(fit, sample=fit.sample + 0.05)}
     neighbour = dataclasses.replace(found, streams={"main": tuple(moved)})
     assert off(harness, given, found) < off(harness, given, neighbour)
 
