@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from turbo4d.runtime.policy import KINDS
 from turbo4d.tools import foreign_table
 from turbo4d.tools.result_tables import tables
 from turbo4d.tools.rivals import pareto
@@ -62,10 +63,16 @@ def block(reports: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n" + notes
 
 
+def _reused(calls: Mapping[str, int]) -> list[str]:
+    """The kinds of regions that a plan's variants reuse, the largest first."""
+    parts = [part for name in calls for part in name.split("+") if ".reuse" in part]
+    return [kind for kind in ("step", *KINDS) if any(kind in part for part in parts)]
+
+
 def _row(report: Mapping[str, Any]) -> str:
     loss = report["gt_psnr_mask_baseline_db"] - report["gt_psnr_mask_turbo_db"]
     exact = report["psnr_mask_db"] >= 200.0
-    kinds = ", ".join(report["regions"] or ()) or "core, level, chain"
+    kinds = ", ".join(_reused(report["calls_by_variant"]))
     control = (
         f"{report['control_steps']} steps ({report['control_solver']}): "
         f"{report['control_psnr_mask_db']:.1f} dB"

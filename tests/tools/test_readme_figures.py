@@ -21,7 +21,7 @@ from turbo4d.tools.result_tables import tables
 
 REPORT = {
     "plan": "balanced",
-    "regions": None,
+    "calls_by_variant": {"compute+2w.ab": 6, "level.1.reuse+step.w": 1, "step.reuse": 13},
     "speedup": 2.5,
     "psnr_mask_db": 40.04,
     "ssim": 0.98765,
@@ -49,7 +49,7 @@ def test_a_row_holds_the_reports_figures():
     text = block([REPORT])
     row = next(line for line in text.splitlines() if line.startswith("| `balanced`"))
     assert row == (
-        "| `balanced` | core, level, chain | **2.50x** | **40.0 dB** | 0.9877 | "
+        "| `balanced` | step, level | **2.50x** | **40.0 dB** | 0.9877 | "
         "8 steps (euler): 30.1 dB | +0.25 dB |"
     )
     assert "3 held-out scenes, 3 or more alternating runs" in text
