@@ -307,3 +307,14 @@ def test_heat_colours_brighten_with_the_value():
         for each in parts
     ]
     assert light == sorted(light)
+
+
+def test_steps_that_are_fitted_share_one_graph():
+    report = sample_report()
+    rows = report["plan"]["streams"]["main"]
+    fits = [{"core": f"reuse(mix=0.{step}1)"} for step in range(1, len(rows))]
+    report["plan"]["streams"]["main"] = [{}, *fits]
+    report["memory"] = None
+    text = page(report)
+    assert "Variants: 2 of at most 8" in text
+    assert "reuse core by fitted weights" in text

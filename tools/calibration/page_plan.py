@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turbo4d.compiler.explain_text import ranges
+from turbo4d.runtime.action import REUSE, Action
 from turbo4d.runtime.plan import Plan, RegionInfo, Row
 from turbo4d.runtime.plan_text import plan_lines
 from turbo4d.tools.calibration.page_axes import number
@@ -132,19 +133,31 @@ def _variants(plan: Plan, slots: Mapping[str, Sequence[Mapping[str, Any]] | None
         steps: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         for step, row in enumerate(of):
             if row is not None:
+                # One graph serves every order and all weights of a reuse.
                 key = (
-                    json.dumps({k: str(v) for k, v in row.items()}),
+                    json.dumps({k: str(_plain(v)) for k, v in row.items()}),
                     _written(step, slots[stream]),
                 )
                 steps.setdefault(key, []).append(step)
         several = f"{stream}: " if len(plan.streams) > 1 else ""
         rows += [
-            (f"{several}{ranges(at)}", _does(of[at[0]]), _listed(writes, slots[stream]))
+            (f"{several}{ranges(at)}", _kind(of[at[0]]), _listed(writes, slots[stream]))
             for (_, writes), at in steps.items()
         ]
     return f"<h3>Variants: {len(rows)} of at most {plan.max_variants}</h3>" + table(
         ("steps", "action", "slots written"), rows
     )
+
+
+def _plain(action: Action) -> Action:
+    return REUSE if action.kind == "reuse" else action
+
+
+def _kind(row: Row) -> str:
+    """What a variant does; the weights are the steps' own."""
+    fitted = any(action.mix for action in (row or {}).values())
+    plain = None if row is None else {name: _plain(action) for name, action in row.items()}
+    return _does(plain) + (" by fitted weights" if fitted else "")
 
 
 def _steps(
