@@ -167,8 +167,9 @@ def test_a_graph_without_attention_is_refused_by_type() -> None:
 
 
 OPTIONS = (
-    "'adaptive', 'conditional', 'fixed_slots', 'geometry', 'invariant', 'level_unit', 'levels', 'lowering', "
-    "'max_cache_bytes', 'merge_projections', 'nonfinite', 'offload', 'plan', 'regions', 'strict'"
+    "'adaptive', 'conditional', 'fixed_slots', 'geometry', 'invariant', 'level_unit', 'levels', "
+    "'lowering', 'max_cache_bytes', 'merge_projections', 'nonfinite', 'offload', 'plan', "
+    "'regions', 'strict'"
 )
 
 
