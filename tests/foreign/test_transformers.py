@@ -94,8 +94,11 @@ def test_the_geometry_is_found_in_the_graph(name: str) -> None:
 @pytest.mark.parametrize("name", SITES)
 def test_every_transformer_block_is_a_chain(name: str) -> None:
     _, found = network(name)
-    step, core, *chains = found.regions
-    assert (step.name, core.name) == ("step", "core")
+    *outer, core = (region for region in found.regions if region.kind in ("step", "core"))
+    chains = [region for region in found.regions if region.kind not in ("step", "core")]
+    # Latte gives a variance beside the noise, so what it gives is not like its sample.
+    assert [region.name for region in outer] == ([] if name == "latte" else ["step"])
+    assert core.name == "core"
     assert [chain.name for chain in chains] == [f"stack.{n}.chain" for n in range(len(chains))]
     assert {chain.parent for chain in chains} == {"core"}
     assert [tuple(port.shape[1] for port in chain.ports) for chain in chains] == PORTS[name]
