@@ -1,6 +1,7 @@
 """The command line's contract: exit statuses, error sentences, help."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -25,13 +26,13 @@ def refused(capsys, *words):
 WRONG = {
     "unknown command": (
         ["genrate"],
-        "command 'genrate' is unknown (did you mean 'generate'?); choose doctor, explain, "
-        "generate, repeat; see 'turbo4d --help'.",
+        "command 'genrate' is unknown (did you mean 'generate'?); choose calibrate, doctor, "
+        "explain, generate, repeat; see 'turbo4d --help'.",
     ),
     "command of a later version": (
         ["bench"],
-        "command 'bench' is unknown; choose doctor, explain, generate, repeat; see 'turbo4d "
-        "--help'.",
+        "command 'bench' is unknown; choose calibrate, doctor, explain, generate, repeat; see "
+        "'turbo4d --help'.",
     ),
     "unknown option": (
         ["generate", "--sceen", "4"],
@@ -143,7 +144,7 @@ def test_help_has_an_example_that_parses(command, capsys):
 def test_top_help_lists_the_commands_that_exist(capsys):
     assert main([]) == 0
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    assert all(re.search(rf"^    {command}\s", text, re.MULTILINE) for command in COMMANDS)
     assert "exit status: 0 done, 1 the job failed, 2 the call was wrong" in text
 
 
