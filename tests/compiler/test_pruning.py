@@ -212,7 +212,8 @@ def test_explain_says_what_each_cell_saves_and_where_it_loses_time() -> None:
     assert "at 1, 3" in text
     slots = {row["region"]: row["bytes"] for row in info.to_json()["plan"]["slots"]}
     assert slots["stack.0.spatial.relevance"] == 12 * 64 * 4
-    assert sum(slots.values()) == info.check.peak_bytes
+    # Step 1 reads the relevance that step 0 wrote and writes it anew: both are held.
+    assert sum(slots.values()) + slots["stack.0.spatial.relevance"] == info.check.peak_bytes
     found = info.to_json()["plan"]["pruned"]
     assert [row["regions"] for row in found] == [["stack.0.camera"], ["stack.0.spatial"]]
     assert found[1]["flops_saved"] == 0
