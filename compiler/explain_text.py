@@ -149,15 +149,16 @@ def order_rows(info: Explanation) -> list[Row]:
     for name, depth in sorted(info.check.depth.items()):
         if depth == 1:
             continue
-        at: dict[tuple[str, int], list[int]] = {}
+        at: dict[tuple[str, str], list[int]] = {}
         for stream, steps in info.check.orders.items():
             for step, orders in enumerate(steps):
                 if name in orders:
-                    at.setdefault((stream, orders[name]), []).append(step)
+                    fitted = name in info.check.fits[stream][step]
+                    how = "fitted weights" if fitted else f"reuse({orders[name]})"
+                    at.setdefault((stream, how), []).append(step)
         told = "; ".join(
-            f"reuse({order}) at {ranges(of)}"
-            + (f" of {stream}" if len(info.check.orders) > 1 else "")
-            for (stream, order), of in at.items()
+            f"{how} at {ranges(of)}" + (f" of {stream}" if len(info.check.orders) > 1 else "")
+            for (stream, how), of in at.items()
         )
         row = (f"{depth} values", bytes_text(depth * sizes[name]), told)
         rows.setdefault(row, []).append(name)
@@ -166,7 +167,9 @@ def order_rows(info: Explanation) -> list[Row]:
 
 def _orders(info: Explanation) -> str:
     rows = order_rows(info)
-    return f"slots that are extrapolated, and what they hold\n{table(rows)}" if rows else ""
+    return (
+        f"slots that are extrapolated or mixed, and what they hold\n{table(rows)}" if rows else ""
+    )
 
 
 def prune_rows(info: Explanation) -> list[Row]:

@@ -146,6 +146,15 @@ def test_dead_weights_are_those_that_change_nothing() -> None:
         assert not torch.equal(model(**call), before)
 
 
+def test_fitted_weights_are_shown_as_such() -> None:
+    info = small()
+    texts = ({}, {}, {"core": "reuse(mix=0.5,0.5)"}, {"core": "reuse(1)"}, {}, {"core": "reuse"})
+    rows = tuple({name: Action.parse(act) for name, act in row.items()} for row in texts)
+    plan = replace(info.plan, levels=info.plan.levels[:6], streams={"main": rows}, max_age=4)
+    text = str(replace(info, plan=plan))
+    assert re.search(r"2 values .* fitted weights at 2; reuse\(1\) at 3 +core", text), text
+
+
 def test_what_is_extrapolated_is_shown_with_the_values_it_holds() -> None:
     info = small()
     texts = ({}, {}, {"core": "reuse(1)"}, {"core": "reuse(1)"}, {}, {"core": "reuse"})
