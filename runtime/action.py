@@ -100,6 +100,11 @@ class Action:
         """Whether the region's slot is read."""
         return self.kind in ("reuse", "prune")
 
+    @property
+    def built(self) -> Action:
+        """The action as its graph has it: one reuse for every order and all weights."""
+        return REUSE if self.kind == "reuse" else self
+
     def __str__(self) -> str:
         if self.mix:
             sample = f";sample={self.sample!r}" if self.sample else ""

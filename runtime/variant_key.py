@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
-from .action import REUSE, Action
+from .action import Action
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class VariantKey:
 
     def __post_init__(self) -> None:
         if any(action.order or action.mix for _, action in self.actions):
-            actions = tuple((name, REUSE if a.kind == "reuse" else a) for name, a in self.actions)
+            actions = tuple((name, action.built) for name, action in self.actions)
             object.__setattr__(self, "actions", actions)
 
     @property

@@ -92,15 +92,11 @@ def writing_all(actions: Mapping[str, Action], regions: Mapping[str, RegionInfo]
     followed = {regions[name].relevance for name in pruned}
     marks = {info.relevance for info in regions.values()} & {*computed}
     return VariantKey(
-        tuple(sorted((name, _plain(act)) for name, act in actions.items())),
+        tuple(sorted((name, act.built) for name, act in actions.items())),
         tuple(sorted([*computed, *(relevance_slot(name) for name in marks if name is not None)])),
         exact=True,
         relevance=tuple(sorted(relevance_slot(name) for name in followed if name is not None)),
     )
-
-
-def _plain(action: Action) -> Action:
-    return REUSE if action.kind == "reuse" else action
 
 
 def mixed(

@@ -226,7 +226,7 @@ class Harness:
             slots: names of regions, or of their relevance, to be seen.
             see: is shown what the slots would hold, at every call.
         """
-        run = self._routed(example)
+        run = partial(self.through, example)
         return self._replayer.record(run, sorted(slots), see)
 
     def again(self, example: object, recording: Recording) -> Tensor:
@@ -235,7 +235,7 @@ class Harness:
         Raises:
             CalibrationError: where the sampler is not deterministic.
         """
-        return self._replayer.again(self._routed(example), recording)
+        return self._replayer.again(partial(self.through, example), recording)
 
     def probe(self, example: object, recording: Recording, deviation: Deviation) -> Tensor:
         """The sample of a run that is exact but for one step.
@@ -243,7 +243,7 @@ class Harness:
         Raises:
             CalibrationError: where the sampler is not deterministic.
         """
-        return self._replayer.probe(self._routed(example), recording, deviation)
+        return self._replayer.probe(partial(self.through, example), recording, deviation)
 
     def follow(self, example: object, plan: Plan) -> Tensor:
         """The sample under a plan, to the bit that of `sample`, with a graph for each row alone.
@@ -252,7 +252,7 @@ class Harness:
             PlanError: where the plan fails its check.
         """
         plan.check(self.regions)
-        return self._replayer.follow(self._routed(example), plan)
+        return self._replayer.follow(partial(self.through, example), plan)
 
     def through(self, example: object, route: Route) -> Tensor:
         """What the sampler gives where every call of the denoiser goes to `route`.
@@ -281,9 +281,6 @@ class Harness:
         """Channels [start, stop) of the sample that are declared not to change."""
         signature = self._known().signature
         return signature.invariant.get(signature.sample, ())
-
-    def _routed(self, example: object) -> Callable[[Route], Tensor]:
-        return lambda route: self._run(example, self._fast, route=route)
 
     def _run(
         self,

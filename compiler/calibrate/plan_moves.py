@@ -71,7 +71,7 @@ def moves_taken(
 
 
 def _move_of(table: ErrorTable, actions: Mapping[str, Action], place: str) -> tuple[Move, int]:
-    plain = {name: Action("reuse") if act.kind == "reuse" else act for name, act in actions.items()}
+    plain = {name: act.built for name, act in actions.items()}
     orders = {act.order for act in actions.values() if act.kind == "reuse"} or {0}
     for move in table.moves:
         if move.actions == plain and len(orders) == 1:

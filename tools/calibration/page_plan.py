@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turbo4d.compiler.explain_text import ranges
-from turbo4d.runtime.action import REUSE, Action
 from turbo4d.runtime.plan import Plan, RegionInfo, Row
 from turbo4d.runtime.plan_text import plan_lines
 from turbo4d.tools.calibration.page_axes import number
@@ -135,7 +134,7 @@ def _variants(plan: Plan, slots: Mapping[str, Sequence[Mapping[str, Any]] | None
             if row is not None:
                 # One graph serves every order and all weights of a reuse.
                 key = (
-                    json.dumps({k: str(_plain(v)) for k, v in row.items()}),
+                    json.dumps({k: str(v.built) for k, v in row.items()}),
                     _written(step, slots[stream]),
                 )
                 steps.setdefault(key, []).append(step)
@@ -149,14 +148,10 @@ def _variants(plan: Plan, slots: Mapping[str, Sequence[Mapping[str, Any]] | None
     )
 
 
-def _plain(action: Action) -> Action:
-    return REUSE if action.kind == "reuse" else action
-
-
 def _kind(row: Row) -> str:
     """What a variant does; the weights are the steps' own."""
     fitted = any(action.mix for action in (row or {}).values())
-    plain = None if row is None else {name: _plain(action) for name, action in row.items()}
+    plain = None if row is None else {name: action.built for name, action in row.items()}
     return _does(plain) + (" by fitted weights" if fitted else "")
 
 
