@@ -1,0 +1,1 @@
+"""Bundles: engines built ahead of time, written and verified."""

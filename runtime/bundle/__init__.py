@@ -1,0 +1,1 @@
+"""Bundles: engines built ahead of time, read and run without the compiler."""

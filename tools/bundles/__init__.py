@@ -1,0 +1,1 @@
+"""The commands of bundles: build, run, verify."""
