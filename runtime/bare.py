@@ -37,7 +37,7 @@ class BareRuns:
         signature: of the denoiser.
         given: a preset's name or a plan.
         watch: tells the steps.
-        source: makes the source of a plan for a schedule.
+        source: makes the source of a plan for a schedule and the weights of a call.
         shelf: the denoiser's engines.
         strict: whether a call that cannot follow the plan is an error.
         adaptive: bounds of adaptive runs, None where runs keep to the plan.
@@ -50,7 +50,7 @@ class BareRuns:
         signature: Signature,
         given: str | Plan,
         watch: RunWatch,
-        source: Callable[[Schedule], PlanSource],
+        source: Callable[[Schedule, Sequence[Tensor]], PlanSource],
         shelf: EngineShelf,
         *,
         strict: bool,
@@ -105,7 +105,7 @@ class BareRuns:
             return None
         sighting = self._watch.see(level)
         if sighting.begins:
-            self._begin_run()
+            self._begin_run(args)
         if sighting.lost is not None:
             self._depart(*sighting.lost)
         return sighting
@@ -129,18 +129,18 @@ class BareRuns:
             )
         return read_level(self._signature, args)
 
-    def _begin_run(self) -> None:
+    def _begin_run(self, args: Sequence[Tensor]) -> None:
         self._constants.forget()
         self.full.begin()
         if self._watch.schedule is not self._schedule:
             self._schedule = self._watch.schedule
-            self.execution = self._execution(self._schedule) if self._schedule else None
+            self.execution = self._execution(self._schedule, args) if self._schedule else None
         elif self.execution is not None:
             self.execution.begin(_STREAM)
 
-    def _execution(self, schedule: Schedule) -> Execution:
+    def _execution(self, schedule: Schedule, args: Sequence[Tensor]) -> Execution:
         return Execution(
-            self._source(schedule),
+            self._source(schedule, args[: self._signature.weight_count]),
             self._shelf,
             self.counts,
             self.events,

@@ -196,6 +196,7 @@ class Execution:
         plan, check = self._source.open(stream)
         used = {name for key in check.keys[stream] if key is not None for name in key.reads}
         self.plan, steering = plan, None
+        self._check_weights(plan)
         if self._adaptive is not None:
             steering = self._steering(plan, check, stream, self._adaptive)
             cells = steering.planned
@@ -222,6 +223,17 @@ class Execution:
             steering=steering,
         )
         return self._lanes[stream]
+
+    def _check_weights(self, plan: Plan) -> None:
+        """Notes that the plan's own weights were fitted to another network's."""
+        digest = self._source.digest
+        if digest is None or plan.weights_sha256 in ("", digest()):
+            return
+        self._events.add_once(
+            "other-weights",
+            f"plan {plan.name!r} was fitted to weights {plan.weights_sha256[:12]}; this network has "
+            f"{digest()[:12]}. Calibrate a plan for it.",
+        )
 
     def _steering(self, plan: Plan, check: PlanCheck, stream: str, bounds: Bounds) -> Steering:
         regions = self._source.signature.regions

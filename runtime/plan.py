@@ -20,7 +20,7 @@ from .variant_key import VariantKey as VariantKey
 if TYPE_CHECKING:
     from .plan_check import PlanCheck
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # One step of one stream: region -> action, a region that is not named computes. None: the stream
 # does not run at this step (SV4D's dense pass alternates between two streams).
 Row = Mapping[str, Action] | None
@@ -47,6 +47,8 @@ class Plan:
         origin: one line that says where the plan comes from: the command that found it and what it
             measured, or that nothing was measured. Empty where none was said.
         storage: region -> in what its slots are kept, where that is not the compute dtype.
+        weights_sha256: digest of the weights that it was fitted to (`weights_digest`); empty where
+            it was fitted to none, or nobody said.
         schema_version: of the file format.
 
     Raises:
@@ -66,6 +68,7 @@ class Plan:
     exact: bool = True
     origin: str = ""
     storage: Mapping[str, str] = field(default_factory=dict[str, str])
+    weights_sha256: str = ""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,10 @@ from .plan import SCHEMA_VERSION, Plan, Row
 
 _FIELDS = sorted(field.name for field in fields(Plan))
 # What a file of an older version, which cannot have said them, means.
-_SINCE_2: Mapping[str, object] = {"origin": "", "storage": {}}
+_SINCE: Mapping[int, Mapping[str, object]] = {
+    2: {"origin": "", "storage": {}},
+    3: {"weights_sha256": ""},
+}
 _WANTED: dict[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, "a text"),
     "model": (str, "a text"),
@@ -31,6 +34,7 @@ _WANTED: dict[str, tuple[type | tuple[type, ...], str]] = {
     "exact": (bool, "true or false"),
     "origin": (str, "a text"),
     "storage": (dict, "an object of texts"),
+    "weights_sha256": (str, "a text"),
     "schema_version": (int, "an integer"),
 }
 
@@ -61,8 +65,7 @@ def from_json(text: str) -> Plan:
         raise PlanError(f"plan file: it holds a {type(raw).__name__}; wanted an object.")
     values = cast("dict[str, Any]", raw)
     _check_version(values)
-    if values["schema_version"] == 1:
-        values = _of_version_1(values)
+    values = _of_this_version(values)
     _check_fields(values)
     try:
         geometry = Geometry.from_mapping(values["geometry"])
@@ -111,12 +114,19 @@ def _check_version(values: Mapping[str, object]) -> None:
         )
 
 
-def _of_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
-    if early := sorted(set(values) & set(_SINCE_2)):
-        raise PlanError(
-            f"plan file: field {early[0]!r} is unknown to schema_version 1; write schema_version 2."
-        )
-    return {**values, **_SINCE_2, "schema_version": SCHEMA_VERSION}
+def _of_this_version(values: Mapping[str, Any]) -> dict[str, Any]:
+    written = int(values["schema_version"])
+    found = dict(values)
+    for version, fields_ in _SINCE.items():
+        if version <= written:
+            continue
+        if early := sorted(set(values) & set(fields_)):
+            raise PlanError(
+                f"plan file: field {early[0]!r} is unknown to schema_version {written}; write "
+                f"schema_version {version}."
+            )
+        found |= fields_
+    return {**found, "schema_version": SCHEMA_VERSION}
 
 
 def _check_fields(values: Mapping[str, object]) -> None:

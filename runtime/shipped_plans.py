@@ -1,14 +1,14 @@
 """Plans that were calibrated for a model and come with turbo4d, and presets that stand in for them.
 
-A preset's name means a shipped plan where there is one for this very model, geometry and schedule;
-else the policy of that name, whose plan says in its origin that it was not measured here. The files
-lie in `plans/`; `tools/ship_plan.py` puts one there.
+A preset's name means a shipped plan where there is one for this very model, geometry, schedule and
+weights; else the policy of that name, whose plan says in its origin that it was not measured here.
+The files lie in `plans/`; `tools/ship_plan.py` puts one there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,6 +45,7 @@ def preset_plan(
     use: Collection[str] | None = None,
     max_cache_bytes: int | None = None,
     weights: bool = True,
+    digest: Callable[[], str] | None = None,
 ) -> Plan:
     """A preset as a plan: the shipped one where it fits, else the policy's.
 
@@ -59,6 +60,8 @@ def preset_plan(
         use: kinds of regions; who names them wants the policy.
         max_cache_bytes: bound on all slots; a shipped plan that needs more is left for the policy.
         weights: whether a shipped plan may reuse by weights of its own.
+        digest: tells the digest of the network's weights; None where they are not known, so that a
+            plan fitted to any will do.
 
     Raises:
         OptionError: as `policy.resolve`.
@@ -69,6 +72,8 @@ def preset_plan(
         if not same or use is not None or not _follows(plan, levels, level_unit, streams):
             continue
         if not weights and _has_weights(plan):
+            continue
+        if digest is not None and plan.weights_sha256 not in ("", digest()):
             continue
         if max_cache_bytes is None:
             return plan

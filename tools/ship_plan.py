@@ -54,6 +54,17 @@ def ship(path: Path, preset: str, model: str, folder: Path = FOLDER) -> Path:
             f"plan {plan.name!r} is for model {plan.model!r}; {model} is "
             f"{analysis.capture.fingerprint!r}. Calibrate it for this model."
         )
+    fitted = any(
+        action.mix
+        for rows in plan.streams.values()
+        for row in rows
+        for action in (row or {}).values()
+    )
+    if fitted and not plan.weights_sha256:
+        raise PlanError(
+            f"plan {plan.name!r}: it reuses by fitted weights and does not say which network's; "
+            "calibrate it anew with this version."
+        )
     plan.check([region.info for region in analysis.regions])
     target = folder / f"{model}-{preset}.json"
     replace(plan, name=preset).save(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from turbo4d.compiler.calibrate.fidelity import CEILING_DB
@@ -42,10 +43,8 @@ class Fitter:
         if not any(STEP in (row or {}) for rows in plan.streams.values() for row in rows):
             return plan
         found = self._state.once(f"fit {name}", lambda: self._fitted(plan))
-        return with_fits(
-            plan,
-            {(stream, int(step)): Action.parse(text) for stream, step, text in found},
-        )
+        fits = {(stream, int(step)): Action.parse(text) for stream, step, text in found}
+        return replace(with_fits(plan, fits), weights_sha256=self._harness.weights_sha256)
 
     def score(self, name: str, plan: Plan) -> float:
         """What a plan measures on the first example, fitted to that one alone, in dB.

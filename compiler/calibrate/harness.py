@@ -25,6 +25,7 @@ from turbo4d.runtime.report import Report
 from turbo4d.runtime.runner import Runner
 from turbo4d.runtime.session import Session, session
 from turbo4d.runtime.variant_key import VariantKey
+from turbo4d.runtime.weights_digest import weights_digest
 
 from .denoiser import Denoiser
 from .fidelity import psnr_of_range
@@ -215,6 +216,13 @@ class Harness:
             storage=storage or {},
             origin=origin or "",
         )
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest of the weights that the network computes with."""
+        held = self._network.state_dict()
+        used = [row.target for row in self.analysis.capture.table if row.kind == "weight"]
+        return weights_digest((name, held[name]) for name in used)
 
     def record(
         self, example: object, slots: Collection[str], see: Callable[[Call, Values], None]

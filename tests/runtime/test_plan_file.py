@@ -48,7 +48,7 @@ def test_the_file_is_as_documented(tmp_path):
     plan = plan_of({}, {"core": "reuse"}, None)
     plan.save(tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text()) == {
-        "schema_version": 2,
+        "schema_version": 3,
         "name": "p",
         "model": "abc",
         "geometry": {"batch": 2, "views": 4, "frames": 3, "height": 8, "width": 8},
@@ -62,6 +62,7 @@ def test_the_file_is_as_documented(tmp_path):
         "exact": True,
         "origin": "",
         "storage": {},
+        "weights_sha256": "",
     }
     assert Plan.load(tmp_path / "plan.json") == plan
 
@@ -97,7 +98,7 @@ def changed(**fields) -> str:
 WITHOUT = {k: v for k, v in json.loads(plan_of({}).to_json()).items() if k != "max_age"}
 FIELDS = (
     "error_budget_db, exact, geometry, level_unit, levels, max_age, max_cache_bytes, max_variants, "
-    "model, name, origin, schema_version, storage, streams"
+    "model, name, origin, schema_version, storage, streams, weights_sha256"
 )
 
 
@@ -109,8 +110,8 @@ FIELDS = (
         ('{"a": NaN}', "plan file: NaN is no JSON number; wanted a finite one."),
         ('{"a": 1, "a": 2}', "plan file: 'a' stands twice in one object; keep one."),
         (
-            changed(schema_version=3, hints=[]),
-            "plan file: schema_version is 3; this turbo4d reads 1 to 2. "
+            changed(schema_version=4, hints=[]),
+            "plan file: schema_version is 4; this turbo4d reads 1 to 3. "
             "Read it with the turbo4d that wrote it, or make the plan anew with this one.",
         ),
         ("{}", "plan file: field 'schema_version' is missing; give it."),
@@ -195,11 +196,14 @@ def test_an_error_names_the_file(tmp_path):
 
 
 def test_a_plan_of_another_schema_version_is_refused():
-    with pytest.raises(PlanError, match=r"^plan: schema version 3; this turbo4d reads 2\. "):
-        plan_of({}, schema_version=3)
+    with pytest.raises(PlanError, match=r"^plan: schema version 4; this turbo4d reads 3\. "):
+        plan_of({}, schema_version=4)
 
 
-def test_a_file_of_version_1_is_read_and_written_anew_as_version_2():
+@pytest.mark.parametrize(
+    ("version", "since"), [(1, ("origin", "storage", "weights_sha256")), (2, ("weights_sha256",))]
+)
+def test_a_file_of_an_older_version_is_read_as_one_of_this(version, since):
     plan = plan_of({}, {"core": "reuse"})
-    old = {k: v for k, v in json.loads(plan.to_json()).items() if k not in ("origin", "storage")}
-    assert Plan.from_json(json.dumps({**old, "schema_version": 1})) == plan
+    old = {k: v for k, v in json.loads(plan.to_json()).items() if k not in since}
+    assert Plan.from_json(json.dumps({**old, "schema_version": version})) == plan

@@ -52,6 +52,19 @@ def test_elsewhere_the_policy_stands_in_and_says_so(other: dict[str, object]) ->
     assert preset_plan("fast", **{**ASKED, **other}).origin == ANALYTIC
 
 
+def test_a_plan_fitted_to_other_weights_is_not_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"name": "fast", "origin": "calibrated: here", "weights_sha256": "ours"}
+    plan = plan_of({}, {"core": "reuse"}, {"core": "reuse"}, **made)
+    plan.save(tmp_path / "nano-fast.json")
+    own = shipped_plans.shipped_plans(tmp_path)
+    monkeypatch.setattr(shipped_plans, "shipped_plans", lambda: own)
+    assert preset_plan("fast", **ASKED, digest=lambda: "ours") == plan
+    assert preset_plan("fast", **ASKED, digest=lambda: "others").origin == ANALYTIC
+    assert preset_plan("fast", **ASKED) == plan
+
+
 @pytest.mark.usefixtures("shipped")
 def test_other_presets_are_policies_and_unknown_ones_refused() -> None:
     assert preset_plan("balanced", **ASKED).origin == ANALYTIC
@@ -73,6 +86,7 @@ def test_every_file_that_comes_with_turbo4d_says_how_it_was_found() -> None:
         plan = Plan.load(path)
         assert plan.origin.startswith("calibrated: ")
         assert path.stem.rpartition("-")[2] == plan.name
+        assert len(plan.weights_sha256) == 64
 
 
 def test_runs_that_may_leave_their_plan_get_none_with_weights(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from turbo4d.compiler.explain import edm_levels
+from turbo4d.runtime.action import Action
 from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.policy import resolve
@@ -49,3 +50,14 @@ def test_what_no_calibration_made_is_refused(
     with pytest.raises(PlanError, match=r"^plan 'mine' is for model 'another'; tiny is '"):
         ship(tmp_path / "plan.json", "fast", "tiny", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_fitted_weights_of_nobody_knows_which_network_are_refused(tmp_path: Path) -> None:
+    plan = found()
+    reused = {"step": Action.parse("reuse(mix=1.0;sample=0.1)")}
+    fitted = replace(plan, streams={"main": ({}, {}, {}, reused, {}, {})})
+    fitted.save(tmp_path / "plan.json")
+    with pytest.raises(PlanError, match=r"^plan 'mine': it reuses by fitted weights and does not"):
+        ship(tmp_path / "plan.json", "fast", "tiny", tmp_path)
+    replace(fitted, weights_sha256="ab" * 32).save(tmp_path / "plan.json")
+    assert ship(tmp_path / "plan.json", "fast", "tiny", tmp_path).is_file()
