@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import is_fake, is_operator, writes
+from turbo4d.compiler.compat import is_fake, is_operator, module_of, writes
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.ir import Placeholder
 from turbo4d.compiler.spelling import RULES, Call, fold_copies, trimmed
@@ -136,6 +136,8 @@ def _write(graph: fx.Graph, node: fx.Node, env: dict[fx.Node, Any]) -> fx.Node |
         "call_function", call.target, call.args, call.kwargs, name=_base_name(call.target)
     )
     written.meta["val"] = node.meta["val"]
+    if (module := module_of(node)) is not None:
+        written.meta["module"] = module
     return written
 
 
@@ -156,8 +158,8 @@ def _reorder(
             kwargs: Any = fx.map_arg(node.kwargs, env.__getitem__)
             name = _base_name(node.target)
             env[node] = fresh.create_node(node.op, node.target, args, kwargs, name=name)
-        if "val" in node.meta:
-            env[node].meta["val"] = node.meta["val"]
+        for key in node.meta.keys() & {"val", "module"}:
+            env[node].meta[key] = node.meta[key]
     table = tuple(
         Placeholder(
             name=env[node].name,

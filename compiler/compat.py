@@ -106,6 +106,13 @@ def flatten_with_path(tree: object) -> list[tuple[tuple[Any, ...], Any]]:
     return leaves
 
 
+def unflattened(spec: Any, tensors: Sequence[Any], literals: Mapping[int, object]) -> Any:
+    """The result of an exported call: tensors, and what is none at its positions, as a nest."""
+    left = iter(tensors)
+    leaves = [literals[at] if at in literals else next(left) for at in range(spec.num_leaves)]
+    return pytree.tree_unflatten(leaves, spec)
+
+
 def without_aliases(tree: Any) -> Any:
     """The same nest of tuples, lists and dicts, a tensor that comes again copied."""
     seen: set[int] = set()
@@ -163,6 +170,20 @@ def source_of(node: fx.Node) -> str | None:
         return None
     name: Any = source.name
     return str(name()) if callable(name) else name
+
+
+def module_of(node: fx.Node) -> str | None:
+    """The path of the module whose forward made a traced call; None where the trace has no say.
+
+    Relies on `meta["nn_module_stack"]`, outermost first: the last entry's path is Dynamo's
+    expression (`L['self'].down[0].norm`) or torch.export's dotted name.
+    """
+    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return None
+    path = str([*stack.values()][-1][0])
+    named = re.sub(r"\._modules\['([^']*)'\]|\[['\"]?([^]'\"]*)['\"]?\]", r".\1\2", path)
+    return re.sub(r"^L?\.?(self|fn)\b\.?", "", named).strip(".") or None
 
 
 def compiling_module() -> torch.nn.Module | None:
@@ -329,6 +350,34 @@ def compile_with_inductor(module: fx.GraphModule, inputs: Sequence[Form]) -> Com
     ):
         compiled: Any = compile_fx(module, fakes)
     return Compiled(compiled, context.reported)
+
+
+def compile_ahead(
+    module: fx.GraphModule, inputs: Sequence[torch.Tensor], path: str | os.PathLike[str]
+) -> None:
+    """Compile a flat functional graph to a package of native code.
+
+    Relies on `aoti_compile_and_package`. With `dynamic_threads` the code asks for the number of
+    threads when it runs, instead of having that of the machine it was compiled on.
+
+    Args:
+        module: of functions and placeholders; left as it is.
+        inputs: one for each placeholder; their shapes, dtypes, devices and strides are kept.
+        path: of the package, ending in .pt2.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13 warns about itself
+        warnings.simplefilter("ignore", FutureWarning)
+        import torch._inductor as inductor
+
+        library: Any = inductor
+        with torch.no_grad(), torch._C._DisableAutocast():
+            program = torch.export.export(module, tuple(inputs), strict=False)
+            library.aoti_compile_and_package(
+                program,
+                package_path=os.fspath(path),
+                inductor_configs={"cpp.dynamic_threads": True},
+            )
 
 
 def inductor_lacks(device: torch.device) -> str | None:

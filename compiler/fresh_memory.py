@@ -31,7 +31,7 @@ def fresh_bytes(graph: fx.Graph, largest: int) -> int:
         largest: bytes of the largest value that the process has freed; see `largest_value`.
     """
     keeps = max(2 * largest, _LEAST_HELD)
-    last = _last_readers(graph)
+    last = last_readers(graph)
     held = fresh = 0
     for _ in range(2):  # what the first run leaves, the second need not take
         live = fresh = 0
@@ -53,7 +53,7 @@ def _makes(node: fx.Node) -> bool:
     return node.op == "call_function" and not is_view(node)
 
 
-def _last_readers(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+def last_readers(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
     """Per node the values that are freed after it; a view keeps what it shows."""
     owner: dict[fx.Node, fx.Node] = {}
     reader: dict[fx.Node, fx.Node] = {}

@@ -21,7 +21,8 @@ class Bindings:
     """Tells a session's own denoiser from others that are called while it is open.
 
     Args:
-        target: what the session was opened on: a compiled module, a function or a runner.
+        target: what the session was opened on: a compiled module, a function, a loaded bundle or a
+            runner.
     """
 
     def __init__(self, target: object) -> None:
@@ -90,19 +91,33 @@ class Bindings:
 
     def owns(self, weights: Iterable[Tensor]) -> bool:
         """Whether a graph that no runner runs has the weights of the session's denoiser."""
-        return self._holds(frozenset(tensor.data_ptr() for tensor in weights))
+        pointers = frozenset(tensor.data_ptr() for tensor in weights)
+        return self._runner is None and self._holds(pointers)
 
     def _owns(self, runner: Runner, pointers: frozenset[int]) -> bool:
-        from .runner import Runner
-
-        if isinstance(self._target, Runner):
-            return self._target is runner
+        if (own := self._runner) is not None:
+            return own is runner
+        if runner.prebuilt is not None and self._module is not None:
+            return False  # a bundle's calls show no weights, which are among those of any module
         return self._holds(pointers)
 
-    def _holds(self, pointers: frozenset[int]) -> bool:
+    @property
+    def _runner(self) -> Runner | None:
+        """The runner that the session was opened on, by itself or as a loaded bundle's."""
+        from .runner import Runner
+
+        own: object = getattr(self._target, "runner", self._target)
+        return own if isinstance(own, Runner) else None
+
+    @property
+    def _module(self) -> nn.Module | None:
         # torch.compile keeps the module it was given under this name.
         module: object = getattr(self._target, "_orig_mod", self._target)
-        if not isinstance(module, nn.Module):
+        return module if isinstance(module, nn.Module) else None
+
+    def _holds(self, pointers: frozenset[int]) -> bool:
+        module = self._module
+        if module is None:
             return True  # a function shows no weights: whatever is called inside is taken for it
         own = {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())}
         return pointers - {0} <= own

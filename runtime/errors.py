@@ -7,6 +7,14 @@ class Turbo4DError(Exception):
     """Anything turbo4d refuses; every error of the runtime and the compiler is one."""
 
 
+class BundleError(Turbo4DError):
+    """A bundle that is damaged, of a newer schema, or that cannot run here."""
+
+
+class CallError(Turbo4DError):
+    """A call of another form than the one that a bundle was built for."""
+
+
 class OptionError(Turbo4DError):
     """An option that is unknown, of the wrong kind, or that matches nothing."""
 
@@ -29,3 +37,7 @@ class NonfiniteSlotError(SessionError):
 
 class StaleSlotError(SessionError):
     """A slot that is older than the plan allows."""
+
+
+class EngineError(Turbo4DError):
+    """An engine that cannot be built, opened or run on this machine."""

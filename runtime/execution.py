@@ -225,9 +225,9 @@ class Execution:
         return self._lanes[stream]
 
     def _check_weights(self, plan: Plan) -> None:
-        """Notes that the plan's own weights were fitted to another network's."""
+        """Notes that a fitted plan is another network's; reads the weights, once for a denoiser."""
         digest = self._source.digest
-        if digest is None or plan.weights_sha256 in ("", digest()):
+        if digest is None or not plan.weights_sha256 or plan.weights_sha256 == digest():
             return
         self._events.add_once(
             "other-weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from .levels import LevelUnit, infer_unit, to_sigma, without_end
 from .plan import Plan
 from .plan_check import PlanCheck
 from .policy import PRESETS
+from .prebuilt import Prebuilt
 from .shipped_plans import preset_plan
 from .signature import Signature
 
@@ -78,6 +79,8 @@ class PlanSource:
         declared: per stream the steps at which it runs; None where nothing was declared.
         offload: whether slots wait on the host, so that bounds are on what lies on the device.
         adaptive: whether the run may leave the plan, so that a preset must be one without weights.
+        prebuilt: the engines that there are, None where any can be built.
+        digest: tells the digest of the network's weights, None where they are not known.
     """
 
     given: str | Plan
@@ -88,6 +91,8 @@ class PlanSource:
     declared: Mapping[str, Collection[int]] | None = None
     offload: bool = False
     adaptive: bool = False
+    prebuilt: Prebuilt | None = None
+    digest: Callable[[], str] | None = None
     _streams: dict[str, Collection[int] | None] = field(
         default_factory=dict[str, "Collection[int] | None"], init=False
     )
@@ -97,7 +102,7 @@ class PlanSource:
 
         Raises:
             PlanError: where the plan fails its check, is for another model, geometry or schedule,
-                lacks the stream, or is a preset without levels.
+                lacks the stream, is a preset without levels, or needs an engine that is not there.
         """
         if isinstance(self.given, Plan):
             plan = self._bounded(self.given)
@@ -106,7 +111,10 @@ class PlanSource:
         else:
             self._streams[stream] = None if self.declared is None else self.declared[stream]
             plan = self._resolve(self.given)
-        return plan, plan.check(self.signature.regions, offload=self.offload)
+        proof = plan.check(self.signature.regions, offload=self.offload)
+        if self.prebuilt is not None:
+            self.prebuilt.check(plan, proof.variants)
+        return plan, proof
 
     def _resolve(self, preset: str) -> Plan:
         if self.schedule is None:
@@ -125,6 +133,7 @@ class PlanSource:
             use=self.use,
             max_cache_bytes=self.max_cache_bytes,
             weights=not self.adaptive,
+            digest=self.digest,
         )
 
     def _bounded(self, plan: Plan) -> Plan:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, TypedDict
 
 from .adaptive import Decision
-from .events import Events
+from .events import Event, Events
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -50,6 +51,7 @@ def report_of(
     *,
     weights_bytes: int,
     prologue_bytes: int = 0,
+    notes: Sequence[Event] = (),
 ) -> Report:
     """The report of these executions together.
 
@@ -59,6 +61,7 @@ def report_of(
         executions: each of one plan on one denoiser.
         weights_bytes: of their denoisers.
         prologue_bytes: what the prologue's values held at most outside any plan.
+        notes: events that are true of every run, before the others.
     """
     held = sum(execution.prologue_bytes for execution in executions)
     plans = [execution.plan for execution in executions if execution.plan is not None]
@@ -73,7 +76,7 @@ def report_of(
         cache_host_bytes=sum(execution.cache_host_bytes for execution in executions),
         prologue_bytes=max(prologue_bytes, held),
         weights_bytes=weights_bytes,
-        events=events.as_dicts(),
+        events=[*map(asdict, notes), *events.as_dicts()],
         decisions=[decision for execution in executions for decision in execution.decisions],
     )
 

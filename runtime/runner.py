@@ -14,6 +14,7 @@ from .bare import BareRuns
 from .engine import Engine, Prologue
 from .engine_shelf import EngineShelf
 from .errors import SessionError
+from .events import Event
 from .execution import Execution
 from .finite_watch import Nonfinite, check_nonfinite
 from .gradients import refuse_gradients
@@ -22,11 +23,13 @@ from .levels import LevelUnit, check_levels
 from .plan import Plan
 from .plan_source import PlanSource, Schedule, read_plan
 from .policy import reusable
+from .prebuilt import Prebuilt
 from .report import Report, report_of
 from .run_watch import RunWatch
 from .session import active_sessions
 from .signature import Signature
 from .variant_key import VariantKey
+from .weights_digest import WeightsDigest
 
 if TYPE_CHECKING:
     from .session import Session
@@ -58,6 +61,8 @@ class Runner:
         made_with: the options it was compiled with; a session takes two runners of one model and
             equal options for one denoiser, as where torch.compile compiles a module twice because
             two threads call it first, or because grad mode was switched. None: for no other.
+        prebuilt: of a bundle, the engines that there are. Its weights are in its engines, so its
+            calls show none, and only a session that was opened on it is its own.
 
     Raises:
         OptionError: where an option is unknown or matches nothing.
@@ -80,8 +85,10 @@ class Runner:
         adaptive: Bounds | None = None,
         holding: Holding = FREE,
         made_with: object = None,
+        prebuilt: Prebuilt | None = None,
     ) -> None:
         self.signature = signature
+        self.prebuilt = prebuilt
         self._made_with = made_with
         self._plan = read_plan(plan)
         self._schedule = None if levels is None else Schedule.of(levels, level_unit)
@@ -95,6 +102,7 @@ class Runner:
         self._holding = holding
         self._shelf = EngineShelf(engines, prologue)
         self._weight_count = signature.weight_count
+        self._digest = WeightsDigest(signature.names[: self._weight_count])
         self._first_input = len(signature.kinds) - signature.kinds.count("input")
         self._input_names = signature.names[self._first_input :]
         self._threads = threading.local()
@@ -138,7 +146,13 @@ class Runner:
             executions,
             weights_bytes=self.signature.weights_bytes,
             prologue_bytes=bare.full.prologue_bytes,
+            notes=self.notes,
         )
+
+    @property
+    def notes(self) -> Sequence[Event]:
+        """What is true of every run: engines of a bundle that were opened otherwise than built."""
+        return () if self.prebuilt is None else self.prebuilt.notes()
 
     @property
     def plan(self) -> Plan | None:
@@ -146,8 +160,13 @@ class Runner:
         execution = self._bare.execution
         return None if execution is None else execution.plan
 
-    def start(self, session: Session) -> Execution:
-        """What carries out the session's plan on this denoiser."""
+    def start(self, session: Session, weights: Sequence[Tensor]) -> Execution:
+        """What carries out the session's plan on this denoiser.
+
+        Args:
+            session: that called it.
+            weights: it was called with; none are held.
+        """
         given = session.given_plan or self._plan
         schedule = session.schedule or self._schedule
         planned = given.steps if isinstance(given, Plan) else schedule and len(schedule.levels)
@@ -168,6 +187,8 @@ class Runner:
                 session.declared,
                 holding.offload,
                 adaptive is not None,
+                self.prebuilt,
+                self._digest.of(weights) if weights else None,
             ),
             self._shelf,
             session.counts,
@@ -179,7 +200,9 @@ class Runner:
             holding=holding,
         )
 
-    def _source(self, schedule: Schedule | None) -> PlanSource:
+    def _source(
+        self, schedule: Schedule | None, weights: Sequence[Tensor] = ()
+    ) -> PlanSource:
         return PlanSource(
             self._plan,
             self.signature,
@@ -188,6 +211,8 @@ class Runner:
             self._max_cache_bytes,
             offload=self._holding.offload,
             adaptive=self._adaptive is not None,
+            prebuilt=self.prebuilt,
+            digest=self._digest.of(weights) if weights else None,
         )
 
     @property

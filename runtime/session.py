@@ -232,6 +232,7 @@ class Session:
             self.events,
             self._bindings.executions(),
             weights_bytes=sum(r.signature.weights_bytes for r in self._bindings.runners()),
+            notes=[note for runner in self._bindings.runners() for note in runner.notes],
         )
 
     @property
@@ -278,4 +279,4 @@ class Session:
     def _start(self, runner: Runner, weights: tuple[Tensor, ...]) -> Execution:
         self._found = True
         note_weights(weights, self.events)
-        return runner.start(self)
+        return runner.start(self, weights)

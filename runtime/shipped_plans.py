@@ -73,7 +73,7 @@ def preset_plan(
             continue
         if not weights and _has_weights(plan):
             continue
-        if digest is not None and plan.weights_sha256 not in ("", digest()):
+        if digest is not None and plan.weights_sha256 and plan.weights_sha256 != digest():
             continue
         if max_cache_bytes is None:
             return plan

@@ -31,7 +31,9 @@ def test_import_loads_nothing_else() -> None:
     assert loaded_after("import turbo4d", heavy) == []
 
 
-@pytest.mark.parametrize("statement", ["turbo4d.session", "turbo4d.Plan", "import turbo4d.runtime"])
+@pytest.mark.parametrize(
+    "statement", ["turbo4d.load", "turbo4d.session", "turbo4d.Plan", "import turbo4d.runtime"]
+)
 def test_serving_names_load_no_compiler(statement: str) -> None:
     assert loaded_after(f"import turbo4d; {statement}", COMPILING) == []
 

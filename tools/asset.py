@@ -3,15 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from turbo4d.models.branches import Branches
 from turbo4d.models.conditioning import build_conditioning
+from turbo4d.models.config import SV4DConfig
 from turbo4d.models.example_inputs import example_inputs
-from turbo4d.models.vae import DOWNSCALE, LATENT_CHANNELS
-from turbo4d.tools.load_model import LoadedModel
+from turbo4d.models.vae import DOWNSCALE, LATENT_CHANNELS, NanoVAE
 from turbo4d.tools.scene_input import SceneInput
+
+
+class Sampled(Protocol):
+    """A model of the SV4D family that can be sampled: loaded, or from a bundle."""
+
+    @property
+    def name(self) -> str:
+        """What --model calls it."""
+        ...
+
+    @property
+    def config(self) -> SV4DConfig:
+        """Of the network; frames and views are set."""
+        ...
+
+    @property
+    def vae(self) -> NanoVAE:
+        """On the network's device, in float32."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """What is known of them."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """Their digest."""
+        ...
+
+    @property
+    def shows_scenes(self) -> bool:
+        """Whether a sample can be judged against its scene."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,13 +68,13 @@ class Asset:
     noise: Tensor  # [F*V, 4, h, w], standard normal, image order (f v), float32
 
 
-def image_size(model: LoadedModel) -> int:
+def image_size(model: Sampled) -> int:
     """Side of the images in pixels."""
     return model.config.latent_size * DOWNSCALE
 
 
 @torch.no_grad()
-def prepare(model: LoadedModel, scene: SceneInput, seed: int) -> Asset:
+def prepare(model: Sampled, scene: SceneInput, seed: int) -> Asset:
     """Encode a scene and draw its noise.
 
     A network that shows no scenes may want conditioning of any width, so it gets random
@@ -40,7 +85,6 @@ def prepare(model: LoadedModel, scene: SceneInput, seed: int) -> Asset:
         scene: of the model's views, frames and size.
         seed: of the noise.
     """
-    like = next(model.network.parameters())
     if model.shows_scenes:
         conditioning = _encoded(model, scene)
     else:
@@ -48,10 +92,10 @@ def prepare(model: LoadedModel, scene: SceneInput, seed: int) -> Asset:
     frames, views, side = len(scene.frames), len(scene.views), model.config.latent_size
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(frames * views, LATENT_CHANNELS, side, side, generator=generator)
-    return Asset(scene, conditioning.to(like.device, like.dtype), noise.to(like.device))
+    return Asset(scene, conditioning.to(model.device, model.dtype), noise.to(model.device))
 
 
-def _encoded(model: LoadedModel, scene: SceneInput) -> Branches:
+def _encoded(model: Sampled, scene: SceneInput) -> Branches:
     device = next(model.vae.parameters()).device
     c, uc = build_conditioning(
         model.vae.encode(scene.frames.to(device))[None],
@@ -62,7 +106,7 @@ def _encoded(model: LoadedModel, scene: SceneInput) -> Branches:
     return Branches(c, uc, len(scene.frames), len(scene.views))
 
 
-def _drawn(model: LoadedModel, seed: int) -> Branches:
+def _drawn(model: Sampled, seed: int) -> Branches:
     config = model.config
     drawn = example_inputs(config, branches=1, seed=seed)
     c = {
@@ -77,7 +121,7 @@ def _drawn(model: LoadedModel, seed: int) -> Branches:
 
 
 @torch.no_grad()
-def decode(model: LoadedModel, latent: Tensor) -> Tensor:
+def decode(model: Sampled, latent: Tensor) -> Tensor:
     """Images [V, F, 3, H, W] in [0, 1], float32 on the CPU, of a latent [F*V, 4, h, w]."""
     grid = latent.float().unflatten(0, (-1, model.config.views or 1)).transpose(0, 1)
     return model.vae.decode(grid).cpu()

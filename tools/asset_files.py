@@ -19,10 +19,15 @@ def scene_folders(folder: Path, names: Sequence[str]) -> list[Path]:
         folder: exists.
         names: of the scenes, "scene 3" becoming scene_3.
     """
-    places = [folder, *(folder / name.replace(" ", "_") for name in names[1:])]
+    places = scene_places(folder, names)
     for place in places[1:]:
         place.mkdir()
     return places
+
+
+def scene_places(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Where the files of each scene lie."""
+    return [folder, *(folder / name.replace(" ", "_") for name in names[1:])]
 
 
 def write_sample(place: Path, images: Tensor, title: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import TracebackType
 
-from turbo4d.tools.failures import DONE, FAILED, foreseen, remedies, sentence, status_of
+from turbo4d.tools.failures import DONE, FAILED, JobError, foreseen, remedies, sentence, status_of
 from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.parser import Parser, PrintVersion, did_you_mean
 
@@ -21,6 +21,9 @@ COMMANDS: Mapping[str, str] = {
     "generate": "turbo4d.tools.generate",
     "explain": "turbo4d.tools.explain",
     "calibrate": "turbo4d.tools.calibration.command",
+    "build": "turbo4d.tools.bundles.build",
+    "run": "turbo4d.tools.bundles.run",
+    "verify": "turbo4d.tools.bundles.verify",
     "doctor": "turbo4d.tools.doctor",
     "repeat": "turbo4d.tools.repeat",
 }
@@ -71,6 +74,8 @@ def _run(words: Sequence[str]) -> int:
     outcome: Outcome = import_module(COMMANDS[args.command]).run(args)
     print(json.dumps(outcome.data, indent=1) if args.json else outcome.text)
     sys.stdout.flush()
+    if outcome.failure is not None:
+        raise JobError(outcome.failure)
     return DONE
 
 

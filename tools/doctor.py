@@ -1,4 +1,4 @@
-"""`turbo4d doctor`: what this machine can run, and why each lowering is or is not usable."""
+"""`turbo4d doctor`: what this machine can run and build, and why not where it cannot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from turbo4d.tools.parser import Parser
 
 SUMMARY = "Say what this machine can run, and why each lowering is or is not usable."
 EXAMPLE = "turbo4d doctor --json"
-DETAILS = ""
+DETAILS = """\
+Lowerings run graphs in the process that compiled them; targets are what turbo4d build makes bundles
+for: whether this machine can build one, and run its engines as they were built.
+"""
 
 # Lowering -> (import name, distribution) of the library that it needs.
 _LIBRARY = {
@@ -32,7 +35,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> Outcome:
-    """Look around; imports torch, but no vendor's library."""
+    """Look around; imports torch, and those vendors' libraries that are there."""
     data = examine()
     return Outcome(data, describe(data))
 
@@ -42,6 +45,7 @@ def examine() -> dict[str, Any]:
     import torch
     from turbo4d.models.nano import weights_path
     from turbo4d.tools.environment import commit, device_name
+    from turbo4d.tools.target_probe import as_rows, probe_targets
 
     cuda = torch.cuda.is_available()
     return {
@@ -56,11 +60,14 @@ def examine() -> dict[str, Any]:
         "cuda": {"usable": cuda, "reason": _cuda_reason(cuda)},
         "nano_weights": {"usable": weights_path().is_file(), "reason": _weights_reason()},
         "lowerings": [_lowering(name, built) for name, built in LOWERINGS.items()],
+        "targets": as_rows(probe_targets()),
     }
 
 
 def describe(data: dict[str, Any]) -> str:
     """What people read."""
+    from turbo4d.tools.target_probe import as_lines
+
     lines = [
         f"turbo4d {data['turbo4d']} (commit {data['commit'] or 'unknown'}), "
         f"Python {data['python']}, torch {data['torch']}",
@@ -72,6 +79,7 @@ def describe(data: dict[str, Any]) -> str:
     ]
     width = max(len(row["name"]) for row in data["lowerings"])
     lines += [f"  {row['name']:<{width}}  {_yes(row)}" for row in data["lowerings"]]
+    lines += ["", "targets of turbo4d build", *as_lines(data["targets"])]
     return "\n".join(lines)
 
 
@@ -110,7 +118,7 @@ def _lowering(name: str, built: bool) -> dict[str, Any]:
     return {
         "name": name,
         "usable": False,
-        "reason": f"not built yet in this version; {_library(name)}",
+        "reason": f"no lowering yet, but a target of turbo4d build; {_library(name)}",
     }
 
 

@@ -41,11 +41,7 @@ def configure(parser: Parser) -> None:
     options.add_plan(parser)
     options.add_adaptive(parser)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--scene", "--scenes", type=options.scene_numbers, metavar="N",
-        help="held-out scene, or several: 0,2,5 or 0-4 (default: 0)",
-    )  # fmt: skip
-    source.add_argument("--input", type=Path, metavar="DIR", help="a folder of images, see above")
+    options.add_scenes(source)
     parser.add_argument(
         "--compare", action="store_true", help="also sample uncached, and report speed and error"
     )

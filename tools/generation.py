@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from turbo4d.tools.asset import Asset, decode, image_size, prepare
-from turbo4d.tools.asset_files import scene_folders, write_comparison, write_json, write_sample
+from turbo4d.tools.asset import Asset, prepare
+from turbo4d.tools.asset_files import scene_folders, write_comparison, write_json
 from turbo4d.tools.comparison import Comparison, compare
-from turbo4d.tools.failures import CallError
+from turbo4d.tools.device import choose_device
 from turbo4d.tools.load_model import DTYPES, LoadedModel, load_model
 from turbo4d.tools.options import PRESETS
 from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.plan_option import plan_option
-from turbo4d.tools.report import build_report, facts_of, facts_of_session
+from turbo4d.tools.report import build_report
+from turbo4d.tools.run_facts import facts_of, facts_of_session
+from turbo4d.tools.sampled_scenes import sample_scenes, scenes_asked
 from turbo4d.tools.sampling import Turbo, lowered
-from turbo4d.tools.scene_input import SceneInput, held_out_scene, scene_folder
 from turbo4d.tools.summary import summary
-from turbo4d.tools.timing import timed
 
 Say = Callable[[str], None]
 
@@ -39,33 +38,11 @@ def generate(args: argparse.Namespace, folder: Path, say: Say) -> Outcome:
     turbo = Turbo(model, args.steps, _options(args, model))
     plain = lowered(model, args.lowering)
     say("reading the scenes")
-    assets = [prepare(model, scene, args.seed) for scene in _scenes(args, model)]
+    assets = [prepare(model, scene, args.seed) for scene in scenes_asked(args, model)]
     if args.compare:
         found = compare(plain, turbo, assets, args.runs, device, say)
         return _compared(args, model, turbo, found, device, folder)
     return _sampled(args, model, turbo, assets, device, folder, say)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that --device names.
-
-    Raises:
-        CallError: torch does not know it or sees none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise CallError(f"--device {name!r} is unknown; choose 'auto', 'cpu' or 'cuda'.")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise CallError(f"--device {name!r} is not there: torch sees no CUDA device; use 'cpu'.")
-    return torch.device(name)
-
-
-def _scenes(args: argparse.Namespace, model: LoadedModel) -> list[SceneInput]:
-    views, frames, size = model.config.views or 1, model.config.frames or 1, image_size(model)
-    if args.input is not None:
-        return [scene_folder(args.input, views, frames, size)]
-    return [held_out_scene(index, views, frames, size) for index in args.scene or (0,)]
 
 
 def _options(args: argparse.Namespace, model: LoadedModel) -> dict[str, Any]:
@@ -121,12 +98,10 @@ def _sampled(
     folder: Path,
     say: Say,
 ) -> Outcome:
-    names, seconds = [asset.scene.name for asset in assets], []
-    for name, place, asset in zip(names, scene_folders(folder, names), assets, strict=True):
-        say(f"{name}: sampling")
-        latent, taken = timed(partial(turbo.sample, asset), device)
-        seconds.append(taken)
-        write_sample(place, decode(model, latent), _title(args, name))
+    names = [asset.scene.name for asset in assets]
+    seconds, _ = sample_scenes(
+        model, turbo.sample, assets, folder, lambda name: _title(args, name), device, say
+    )
     facts = {**facts_of(model, _asked(args, turbo), device), "scenes": names, "seconds": seconds}
     facts |= facts_of_session(turbo.report or {})
     _write_plan(folder, turbo)

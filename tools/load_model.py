@@ -18,7 +18,7 @@ from turbo4d.models.vae import NanoVAE
 from turbo4d.tools.environment import weights_sha256
 from turbo4d.tools.failures import CallError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class LoadedModel:
     def config(self) -> SV4DConfig:
         """Of the network; frames and views are set."""
         return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network."""
+        return next(self.network.parameters()).dtype
 
     @property
     def shows_scenes(self) -> bool:
@@ -71,6 +81,29 @@ def load_model(
     )
 
 
+def shown_by(name: str, checkpoint: Path | None) -> tuple[SV4DConfig, NanoVAE]:
+    """A model's configuration and autoencoder, where its denoiser is not needed.
+
+    Args:
+        name: as of `load_model`.
+        checkpoint: that nano's autoencoder is read from; other models have none of their own.
+
+    Raises:
+        CallError: the model cannot be sampled here, or nano's weights are missing.
+    """
+    if name == "nano":
+        network, vae, _ = _nano(checkpoint)
+        return network.config, vae
+    network = _made(name) if ":" in name else _named(name)
+    return network.config, _random_vae()
+
+
+def _random_vae() -> NanoVAE:
+    vae = NanoVAE()
+    fill_random(vae)
+    return vae
+
+
 def _nano(checkpoint: Path | None) -> tuple[SV4DUNet, NanoVAE, str]:
     path = checkpoint or weights_path()
     if checkpoint is None and not path.is_file():
@@ -84,8 +117,7 @@ def _nano(checkpoint: Path | None) -> tuple[SV4DUNet, NanoVAE, str]:
 
 def _random(name: str, checkpoint: Path | None) -> tuple[SV4DUNet, NanoVAE, str]:
     network = _made(name) if ":" in name else _named(name)
-    vae = NanoVAE()
-    fill_random(vae)
+    vae = _random_vae()
     if checkpoint is not None:
         return load_checkpoint(checkpoint, network), vae, checkpoint_sha256(checkpoint)
     fill_random(network)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from turbo4d.tools.failures import CallError
 from turbo4d.tools.parser import Parser, choose, whole_number
@@ -24,21 +26,32 @@ LOWERINGS = {
 }
 
 
-def add_model(parser: Parser, default: str) -> None:
+def add_model(parser: Parser, default: str, dtypes: Sequence[str] = DTYPES) -> None:
     """--model, --checkpoint, --dtype, --seed."""
+    others = f"{', '.join(dtypes[1:-1])} or {dtypes[-1]}" if dtypes[2:] else dtypes[1]
     parser.add_argument(
         "--model", default=default, metavar="NAME",
         help=f"{', '.join(MODELS)} or package.module:factory (default: {default})",
     )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, as .safetensors")
-    parser.add_argument("--dtype", default="fp32", metavar="TYPE", help="fp32 (default) or bf16")
+    said = f"fp32 (default){', ' if dtypes[2:] else ' or '}{others}"
+    parser.add_argument("--dtype", default="fp32", metavar="TYPE", help=said)
     parser.add_argument(
         "--seed", type=whole_number(0), default=0, metavar="N", help="of the noise (default: 0)"
     )
 
 
-def add_plan(parser: Parser) -> None:
-    """--plan, --regions, --steps, --lowering."""
+def add_scenes(group: Any) -> None:
+    """--scene and --input."""
+    group.add_argument(
+        "--scene", "--scenes", type=scene_numbers, metavar="N",
+        help="held-out scene, or several: 0,2,5 or 0-4 (default: 0)",
+    )  # fmt: skip
+    group.add_argument("--input", type=Path, metavar="DIR", help="a folder of images, see above")
+
+
+def add_plan(parser: Parser, *, lowering: bool = True) -> None:
+    """--plan, --regions, --steps, and --lowering where asked for."""
     parser.add_argument(
         "--plan", default="balanced", metavar="PLAN",
         help=f"{', '.join(PRESETS)} or a plan file (default: balanced)",
@@ -54,9 +67,11 @@ def add_plan(parser: Parser) -> None:
         metavar="N",
         help="denoising steps (default: 20)",
     )
-    parser.add_argument(
-        "--lowering", default="eager", metavar="NAME", help="what runs the graphs (default: eager)"
-    )
+    if lowering:
+        parser.add_argument(
+            "--lowering", default="eager", metavar="NAME",
+            help="what runs the graphs (default: eager)",
+        )  # fmt: skip
 
 
 def add_adaptive(parser: Parser) -> None:
@@ -67,15 +82,19 @@ def add_adaptive(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def check_model(args: argparse.Namespace) -> None:
+def check_model(args: argparse.Namespace, dtypes: Sequence[str] = DTYPES) -> None:
     """Refuse an unknown --model or --dtype.
+
+    Args:
+        args: the call.
+        dtypes: that the command takes.
 
     Raises:
         CallError: with the choices.
     """
     if ":" not in args.model:
         choose("--model", args.model, MODELS)
-    choose("--dtype", args.dtype, DTYPES)
+    choose("--dtype", args.dtype, dtypes)
 
 
 def check_plan(args: argparse.Namespace) -> None:
@@ -84,13 +103,8 @@ def check_plan(args: argparse.Namespace) -> None:
     Raises:
         CallError: with the choices.
     """
-    args.lowering = "eager" if args.lowering == "auto" else args.lowering
-    choose("--lowering", args.lowering, [*LOWERINGS, "auto"])
-    if not LOWERINGS[args.lowering]:
-        built = ", ".join(repr(name) for name, here in LOWERINGS.items() if here)
-        raise CallError(
-            f"--lowering {args.lowering!r} is not built yet in this version; choose {built}."
-        )
+    if hasattr(args, "lowering"):
+        _check_lowering(args)
     check_plan_name("--plan", args.plan)
     if args.regions is not None:
         if args.plan in ("none", "exact") or args.plan not in PRESETS:
@@ -100,6 +114,16 @@ def check_plan(args: argparse.Namespace) -> None:
             )
         names = tuple(name.strip() for name in args.regions.split(","))
         args.regions = tuple(choose("--regions", name, REGIONS) for name in names)
+
+
+def _check_lowering(args: argparse.Namespace) -> None:
+    args.lowering = "eager" if args.lowering == "auto" else args.lowering
+    choose("--lowering", args.lowering, [*LOWERINGS, "auto"])
+    if not LOWERINGS[args.lowering]:
+        built = ", ".join(repr(name) for name, here in LOWERINGS.items() if here)
+        raise CallError(
+            f"--lowering {args.lowering!r} is not built yet in this version; choose {built}."
+        )
 
 
 def check_plan_name(option: str, given: str) -> None:

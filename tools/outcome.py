@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """The mapping that --json prints, and the text that people read."""
+    """The mapping that --json prints, the text that people read, and why the job failed if so."""
 
     data: Mapping[str, Any]
     text: str
+    failure: str | None = None

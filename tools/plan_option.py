@@ -33,7 +33,7 @@ def plan_option(given: str, config: SV4DConfig, steps: int) -> str | Plan:
     plan = read_plan(given)
     if isinstance(plan, Plan):
         _check_geometry(Path(given), plan, config)
-        _check_schedule(Path(given), plan, steps)
+        check_schedule(f"--plan {str(Path(given))!r}", plan, steps)
     return plan
 
 
@@ -47,10 +47,20 @@ def _check_geometry(path: Path, plan: Plan, config: SV4DConfig) -> None:
         )
 
 
-def _check_schedule(path: Path, plan: Plan, steps: int) -> None:
+def check_schedule(what: str, plan: Plan, steps: int) -> None:
+    """Refuse a plan for another schedule than ours.
+
+    Args:
+        what: the plan came from, for the message.
+        plan: to be carried out.
+        steps: of the run.
+
+    Raises:
+        CallError: with both.
+    """
     if plan.steps != steps:
         raise CallError(
-            f"--plan {str(path)!r} is for {plan.steps} steps; this run has {steps}. Add --steps "
+            f"{what} is for {plan.steps} steps; this run has {steps}. Add --steps "
             f"{plan.steps}, or name another plan."
         )
     for step, (theirs, ours) in enumerate(
@@ -59,6 +69,6 @@ def _check_schedule(path: Path, plan: Plan, steps: int) -> None:
         sigma = to_sigma(theirs, plan.level_unit)
         if not math.isclose(sigma, ours, rel_tol=_SAME_LEVEL):
             raise CallError(
-                f"--plan {str(path)!r} is for sigma {sigma:.4g} at step {step}; this run has "
+                f"{what} is for sigma {sigma:.4g} at step {step}; this run has "
                 f"{ours:.4g}. Name a plan made for this schedule."
             )

@@ -15,7 +15,6 @@ from turbo4d.compiler.backend import turbo4d as backend
 from turbo4d.compiler.costs import variant_flops
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.specialise import specialise
-from turbo4d.models.guiders import SpatiotemporalPredictionGuider
 from turbo4d.models.sampler import guided_denoiser, sample_dpmpp_2m, sample_euler
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.plan import Plan, RegionInfo
@@ -23,11 +22,10 @@ from turbo4d.runtime.plan_text import picture
 from turbo4d.runtime.report import Report
 from turbo4d.runtime.variant_key import VariantKey
 from turbo4d.tools.asset import Asset
+from turbo4d.tools.guided_session import GUIDER as GUIDER
+from turbo4d.tools.guided_session import sample_in_session
 from turbo4d.tools.load_model import LoadedModel
 
-import turbo4d
-
-GUIDER = SpatiotemporalPredictionGuider(max_scale=2.0, min_scale=1.0)
 SOLVERS: Mapping[str, Callable[..., Tensor]] = {
     "euler": sample_euler,
     "dpmpp_2m": sample_dpmpp_2m,
@@ -114,19 +112,9 @@ class Turbo:
             plan: instead of the one that the network was compiled with.
             adaptive: likewise.
         """
-        sigmas = edm_sigmas(self.steps)
-        levels = sigmas.tolist()
-        with turbo4d.session(
-            self.network, steps=self.steps, levels=levels, plan=plan, adaptive=adaptive
-        ) as run:
-            denoiser = guided_denoiser(
-                self.network, asset.conditioning, GUIDER, sigmas.to(asset.noise)
-            )
-            latent = sample_euler(
-                denoiser, asset.noise, sigmas, before_step=lambda i, sigma: run.step(i)
-            )
-            self.report, self.plan = run.report(), run.plan
-        return latent
+        found = sample_in_session(self.network, asset, self.steps, plan, adaptive)
+        self.report, self.plan = found.report, found.plan
+        return found.latent
 
     def flops(self, key: VariantKey) -> int:
         """Operations of one step of a variant, counted in its graph.

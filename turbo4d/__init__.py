@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from turbo4d import models as models
+    from turbo4d.compiler.bundle.front_door import build as build
     from turbo4d.compiler.calibrate.front_door import calibrate as calibrate
     from turbo4d.compiler.explain import explain as explain
+    from turbo4d.runtime.bundle.load import load as load
     from turbo4d.runtime.plan import Plan as Plan
     from turbo4d.runtime.session import session as session
 
@@ -22,13 +24,15 @@ if TYPE_CHECKING:
 # Public name -> the module that defines it; `models` is itself a module.
 _HOME = {
     "Plan": "turbo4d.runtime.plan",
+    "build": "turbo4d.compiler.bundle.front_door",
     "calibrate": "turbo4d.compiler.calibrate.front_door",
     "explain": "turbo4d.compiler.explain",
+    "load": "turbo4d.runtime.bundle.load",
     "models": "turbo4d",
     "session": "turbo4d.runtime.session",
 }
 
-__all__ = ["Plan", "__version__", "calibrate", "explain", "models", "session"]
+__all__ = ["Plan", "__version__", "build", "calibrate", "explain", "load", "models", "session"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,6 +10,8 @@ needs from around it, so no weight is named twice, and none is copied.
     prologue_<value>        a value of the prologue
     slot_<region>           a slot; it goes out again as new_slot_<region>
     skip_<region>           whether the region is skipped
+
+A prologue is written in the same way; it gives each value as `prologue_<value>`.
 """
 
 from __future__ import annotations
@@ -25,17 +27,20 @@ from torch import Tensor, fx
 from turbo4d.compiler.conditional import branches
 from turbo4d.compiler.errors import LowerError
 from turbo4d.passes.base import COND, returned, slot_name
-from turbo4d.runtime.compat import versions_of
 
-from .onnx_ops import RULES, args_of, refusal
+from .onnx_rules import RULES, args_of, constant, refusals
+from .onnx_weights import ALIGNMENT as ALIGNMENT
+from .onnx_weights import WeightFile as WeightFile
+from .onnx_weights import Weights, raw
 
 if TYPE_CHECKING:
+    from turbo4d.compiler.prologue import Prologue
     from turbo4d.compiler.specialise import Variant
 
 OPSET, IR_VERSION = 20, 10
-ALIGNMENT = 64
-INLINE_BYTES = 1024
-"""Weights up to this size stand in the graph's own file."""
+BFLOAT16_OPSET = 22
+"""The first in which every operator takes bfloat16; a file without it keeps the older, which more
+engines read."""
 
 _TYPES = {
     torch.float32: 1, torch.uint8: 2, torch.int8: 3, torch.int16: 5, torch.int32: 6,
@@ -60,46 +65,23 @@ class OnnxFile:
     weights_bytes: int
 
 
-class WeightFile:
-    """The weights of some graphs in one folder, each once.
-
-    Args:
-        path: of the file; what is there is written over.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._placed: dict[tuple[str, int, int | None], tuple[int, int]] = {}
-        path.write_bytes(b"")
-
-    def place(self, name: str, value: Tensor) -> tuple[int, int]:
-        """Offset and length of a weight; written where no other graph brought it as it is."""
-        key = name, value.data_ptr(), versions_of([value])[0]
-        if key not in self._placed:
-            with self.path.open("ab") as file:
-                file.write(b"\0" * (-file.tell() % ALIGNMENT))
-                data = raw(value)
-                self._placed[key] = (file.tell(), len(data))
-                file.write(data)
-        return self._placed[key]
-
-
 def reasons_against(variant: Variant) -> tuple[str, ...]:
     """Why a variant cannot be written; none where it can."""
-    found: dict[str, None] = {}
-    for module in (variant.module, *branches(variant.module)):
-        for node in module.graph.nodes:
-            if node.op != "call_function" or node.target in (COND, operator.getitem):
-                continue
-            if (reason := refusal(node)) is not None:
-                found[reason] = None
-            elif node.meta["val"].dtype not in _TYPES:
-                found[f"{node.meta['val'].dtype} has no ONNX type"] = None
-    return tuple(found)
+    return graph_reasons(variant.module)
+
+
+def graph_reasons(gm: fx.GraphModule) -> tuple[str, ...]:
+    """Why a graph cannot be written; none where it can."""
+    nodes = [node for module in (gm, *branches(gm)) for node in module.graph.nodes]
+    calls = [node for node in nodes if node.op == "call_function"]
+    return (
+        *refusals(node for node in calls if node.target not in (COND, operator.getitem)),
+        *(f"{dtype} has no ONNX type" for dtype in sorted(map(str, dtypes_of(gm) - {*_TYPES}))),
+    )
 
 
 def write_onnx(
-    variant: Variant, held: Mapping[str, Tensor], path: Path, weights: WeightFile
+    variant: Variant, held: Mapping[str, Tensor], path: Path, weights: Weights
 ) -> OnnxFile:
     """Write a variant.
 
@@ -112,26 +94,55 @@ def write_onnx(
     Raises:
         LowerError: onnx is not installed, or an operator cannot be written.
     """
+    said = f"variant {variant.key.name!r}"
+    return write_graph(said, variant.module, held, variant_outputs(variant), path, weights)
+
+
+def write_prologue(
+    prologue: Prologue, held: Mapping[str, Tensor], path: Path, weights: Weights
+) -> OnnxFile:
+    """Write a prologue; see `write_onnx`."""
+    outputs = tuple(f"prologue_{name}" for name in prologue.names)
+    return write_graph("the prologue", prologue.module, held, outputs, path, weights)
+
+
+def write_graph(
+    said: str,
+    module: fx.GraphModule,
+    held: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    path: Path,
+    weights: Weights,
+) -> OnnxFile:
+    """Write a graph; see `write_onnx`.
+
+    Args:
+        said: what it is, for messages.
+        module: the graph.
+        held: by placeholder what becomes initialisers; others are inputs.
+        outputs: a name for each value that it returns.
+        path: of the file.
+        weights: where initialisers of any size go.
+    """
     try:
         import onnx
     except ImportError as error:
         raise LowerError("ONNX files need the package onnx; install turbo4d[cpu].") from error
-    if reasons := reasons_against(variant):
-        raise LowerError(f"variant {variant.key.name!r} is no ONNX graph: {'; '.join(reasons)}.")
+    if reasons := graph_reasons(module):
+        raise LowerError(f"{said} is no ONNX graph: {'; '.join(reasons)}.")
     model = _Model(onnx, held, weights)
-    graph = variant.module.graph
-    inputs: list[str] = []
-    scope = _Scope(model, variant.module, {}, "")
-    for node in graph.find_nodes(op="placeholder"):
-        scope.names[node] = node.name
-        if node.name in held:
-            model.hold(node.name, held[node.name])
-        else:
-            inputs.append(node.name)
-    results = returned(graph)
-    outputs = (*(f"output_{at}" for at in range(variant.outputs)), *_written(variant))
-    scope.write(dict(zip(results, outputs, strict=True)))
+    graph = module.graph
     placeholders = {node.name: node for node in graph.find_nodes(op="placeholder")}
+    inputs: list[str] = []
+    scope = _Scope(model, module, {}, "")
+    for name, node in placeholders.items():
+        scope.names[node] = name
+        if name in held:
+            model.hold(name, held[name])
+        else:
+            inputs.append(name)
+    results = returned(graph)
+    scope.write(dict(zip(results, outputs, strict=True)))
     proto = onnx.helper.make_graph(
         scope.nodes,
         "turbo4d",
@@ -139,7 +150,8 @@ def write_onnx(
         [model.described(n, value.meta["val"]) for n, value in zip(outputs, results, strict=True)],
         initializer=model.initialisers,
     )
-    opset = onnx.helper.make_opsetid("", OPSET)
+    version = BFLOAT16_OPSET if torch.bfloat16 in dtypes_of(module) else OPSET
+    opset = onnx.helper.make_opsetid("", version)
     whole = onnx.helper.make_model(
         proto, opset_imports=[opset], ir_version=IR_VERSION, producer_name="turbo4d"
     )
@@ -149,25 +161,31 @@ def write_onnx(
     return OnnxFile(path, tuple(inputs), tuple(outputs), size_bytes)
 
 
-def raw(value: Tensor) -> bytes:
-    """A tensor's bytes, as ONNX has them."""
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
+def dtypes_of(gm: fx.GraphModule) -> set[torch.dtype]:
+    """Of all values of a graph and its branches."""
+    found: set[torch.dtype] = set()
+    for module in (gm, *branches(gm)):
+        for node in module.graph.nodes:
+            value: Any = node.meta.get("val")
+            parts: Any = (value,) if isinstance(value, Tensor) else value or ()
+            found |= {part.dtype for part in parts}
+    return found
 
 
-def _written(variant: Variant) -> list[str]:
+def variant_outputs(variant: Variant) -> tuple[str, ...]:
+    """What a variant's results are called: the model's outputs, then the slots it writes."""
     seen: dict[str, int] = {}
-    names: list[str] = []
+    names = [f"output_{at}" for at in range(variant.outputs)]
     for region in variant.writes:
         names.append(f"new_{slot_name(region, seen.get(region, 0))}")
         seen[region] = seen.get(region, 0) + 1
-    return names
+    return tuple(names)
 
 
 class _Model:
     """What all scopes of one file share: constants and weights."""
 
-    def __init__(self, onnx: Any, held: Mapping[str, Tensor], weights: WeightFile) -> None:
+    def __init__(self, onnx: Any, held: Mapping[str, Tensor], weights: Weights) -> None:
         self.onnx = onnx
         self.held = held
         self.initialisers: list[Any] = []
@@ -176,7 +194,7 @@ class _Model:
 
     def hold(self, name: str, value: Tensor) -> None:
         """Add a weight."""
-        if value.numel() * value.element_size() <= INLINE_BYTES:
+        if value.numel() * value.element_size() <= self._weights.inline_bytes:
             self.initialisers.append(self._inline(name, value))
             return
         offset, length = self._weights.place(name, value)
@@ -184,7 +202,7 @@ class _Model:
             name=name, data_type=_TYPES[value.dtype], dims=value.shape,
             data_location=self.onnx.TensorProto.EXTERNAL,
         )  # fmt: skip
-        where = {"location": self._weights.path.name, "offset": offset, "length": length}
+        where = {"location": self._weights.location, "offset": offset, "length": length}
         for key, entry in where.items():
             tensor.external_data.add(key=key, value=str(entry))
         self.initialisers.append(tensor)
@@ -228,6 +246,8 @@ class _Scope:
         self._module = module
         self._prefix = prefix
         self._count = 0
+        self._about = ""
+        self._parts: dict[fx.Node, tuple[str, ...]] = {}
 
     def name(self, value: fx.Node) -> str:
         """What a value is called."""
@@ -239,15 +259,22 @@ class _Scope:
 
     def add(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Write a node; a dtype among its attributes is written as ONNX numbers it."""
-        self._count += 1
-        result = f"{self._prefix}value_{self._count}"
+        return self.add_several(kind, inputs, 1, **attributes)[0]
+
+    def add_several(
+        self, kind: str, inputs: Sequence[str], count: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """As `add`, for a node with several results."""
+        results = tuple(f"{self._prefix}value_{self._count + at}" for at in range(1, count + 1))
+        self._count += count
         plain: dict[str, Any] = {
             key: _TYPES[value] if isinstance(value, torch.dtype) else value
             for key, value in attributes.items()
         }
-        made = self._model.onnx.helper.make_node(kind, inputs, [result], **plain)
+        made = self._model.onnx.helper.make_node(kind, inputs, results, **plain)
+        made.name = f"{self._about}.{kind}.{self._count}"
         self.nodes.append(made)
-        return result
+        return results
 
     def write(self, outputs: Mapping[fx.Node, str]) -> None:
         """Write all calls.
@@ -256,23 +283,37 @@ class _Scope:
             outputs: what the graph returns, and what that is called outside.
         """
         for node in self._module.graph.nodes:
-            if node.op != "call_function" or node.target is operator.getitem:
+            if node.op != "call_function":
                 continue
             if node.target is COND:
                 self._branch(node, outputs)
                 continue
+            if node.target is operator.getitem:
+                self._part(node, outputs)
+                continue
+            self._about = f"{node.meta.get('module', '')}/{self._prefix}{node.name}"
             wanted = outputs.get(node, self._prefix + node.name)
             found = self._value(node)
+            if isinstance(found, tuple):
+                self._parts[node] = found
+                continue
             if not self.nodes or self.nodes[-1].output[0] != found:  # a constant
                 self.names[node] = self.add("Identity", [found]) if node in outputs else found
             if self.nodes and self.nodes[-1].output[0] == self.names.get(node, found):
                 self.nodes[-1].output[0] = self.names[node] = wanted
 
-    def _value(self, node: fx.Node) -> str:
-        if node.all_input_nodes:
-            return RULES[node.target](self, node)
-        target: Any = node.target
-        return self.constant(target(*args_of(node), **{**node.kwargs, "device": "cpu"}))
+    def _value(self, node: fx.Node) -> str | tuple[str, ...]:
+        return RULES[node.target](self, node) if node.all_input_nodes else constant(self, node)
+
+    def _part(self, node: fx.Node, outputs: Mapping[fx.Node, str]) -> None:
+        """One result of a call that has several; what a cond gives is named already."""
+        source, place = args_of(node)
+        if (parts := self._parts.get(source)) is not None:
+            found = parts[int(place)]
+            self.names[node] = found
+            if node in outputs:
+                self.names[node] = self.add("Identity", [found])
+                self.nodes[-1].output[0] = self.names[node] = outputs[node]
 
     def _branch(self, node: fx.Node, outputs: Mapping[fx.Node, str]) -> None:
         """Write a cond as an `If`."""

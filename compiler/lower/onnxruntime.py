@@ -1,5 +1,8 @@
 """onnxruntime: a variant as an ONNX graph with its weights, run on the CPU by ONNX Runtime.
 
+In float16 the library computes in float32 between casts of its own, so it is right and not fast; in
+bfloat16 it computes nothing (onnxruntime 1.31: issue 28768 of its repository counts two kernels).
+
 The weights of all graphs lie once in one file, but every session reads its own copy: the library
 packs them for its kernels. With option `conditional` there is one session. A graph is written when
 its engine is first called, since the weights come with the call, and written again where they
@@ -23,13 +26,13 @@ from turbo4d.runtime.compat import versions_of
 from turbo4d.runtime.engines.onnxruntime import OnnxSession
 
 from .eager import picker
-from .onnx_export import OnnxFile, WeightFile, reasons_against, write_onnx
+from .onnx_export import OnnxFile, WeightFile, dtypes_of, reasons_against, write_onnx
 
 if TYPE_CHECKING:
     from turbo4d.compiler.specialise import Variant
     from turbo4d.runtime.plan import VariantKey
 
-_COMPUTED = (torch.float32, torch.int64, torch.int32, torch.bool)
+_COMPUTED = (torch.float32, torch.float16, torch.int64, torch.int32, torch.bool)
 Stamp = tuple[tuple[int, int | None], ...]
 
 
@@ -103,7 +106,7 @@ class OnnxRuntimeEngine:
 
 
 class OnnxRuntimeLowering:
-    """Takes variants in float32 on the CPU whose operators have an ONNX form."""
+    """Takes variants in float32 or float16 on the CPU whose operators have an ONNX form."""
 
     name = "onnxruntime"
 
@@ -119,9 +122,12 @@ class OnnxRuntimeLowering:
         ]
         given = [node.meta["val"] for node in variant.module.graph.find_nodes(op="placeholder")]
         devices = {value.device.type for value in given} - {"cpu"}
-        dtypes = {value.dtype for value in given} - {*_COMPUTED}
+        dtypes = dtypes_of(variant.module) - {*_COMPUTED}
         reasons += [f"it runs on the CPU, not on {device}" for device in sorted(devices)]
-        reasons += [f"it computes in float32, not in {dtype}" for dtype in sorted(map(str, dtypes))]
+        reasons += [
+            f"it computes in float32 and float16, not in {dtype}"
+            for dtype in sorted(map(str, dtypes))
+        ]
         return (*reasons, *reasons_against(variant))
 
     def compile(self, variant: Variant) -> OnnxRuntimeEngine:

@@ -11,6 +11,8 @@ import torch
 pytest.importorskip("diffusers")
 
 from turbo4d.compiler.costs import variant_flops
+from turbo4d.compiler.exact import exact_form
+from turbo4d.compiler.lower.onnx_export import graph_reasons
 from turbo4d.compiler.specialise import specialise
 from turbo4d.runtime.action import REUSE
 from turbo4d.runtime.variant_key import VariantKey
@@ -74,6 +76,12 @@ def test_every_attention_over_the_sample_is_in_a_region(one: Compiled) -> None:
     assert kinds["chain"] > 0
     assert kinds["level"] == (1 if "middle" in str(analysis.regions) else 0)
     assert all(site.region for site in analysis.sites)
+
+
+def test_every_graph_of_it_can_be_written_as_onnx(one: Compiled) -> None:
+    exact = exact_form(one.analysis)
+    for graph in (one.analysis.capture.module, exact.module, exact.prologue.module):
+        assert graph_reasons(graph) == ()
 
 
 def test_a_preset_saves_operations_and_changes_nothing_where_nothing_changes(one: Compiled) -> None:

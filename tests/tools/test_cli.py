@@ -26,13 +26,13 @@ def refused(capsys, *words):
 WRONG = {
     "unknown command": (
         ["genrate"],
-        "command 'genrate' is unknown (did you mean 'generate'?); choose calibrate, doctor, "
-        "explain, generate, repeat; see 'turbo4d --help'.",
+        "command 'genrate' is unknown (did you mean 'generate'?); choose build, calibrate, doctor, "
+        "explain, generate, repeat, run, verify; see 'turbo4d --help'.",
     ),
     "command of a later version": (
         ["bench"],
-        "command 'bench' is unknown; choose calibrate, doctor, explain, generate, repeat; see "
-        "'turbo4d --help'.",
+        "command 'bench' is unknown; choose build, calibrate, doctor, explain, generate, repeat, "
+        "run, verify; see 'turbo4d --help'.",
     ),
     "unknown option": (
         ["generate", "--sceen", "4"],

@@ -18,8 +18,8 @@ from turbo4d.tools.calibration.nano_sampler import (
     held_out_assets,
 )
 from turbo4d.tools.calibration.page import page
+from turbo4d.tools.device import choose_device
 from turbo4d.tools.environment import commit
-from turbo4d.tools.generation import choose_device
 from turbo4d.tools.load_model import DTYPES, LoadedModel, load_model
 from turbo4d.tools.outcome import Outcome
 
