@@ -231,8 +231,8 @@ class Execution:
             return
         self._events.add_once(
             "other-weights",
-            f"plan {plan.name!r} was fitted to weights {plan.weights_sha256[:12]}; this network has "
-            f"{digest()[:12]}. Calibrate a plan for it.",
+            f"plan {plan.name!r} was fitted to weights {plan.weights_sha256[:12]}; this network "
+            f"has {digest()[:12]}. Calibrate a plan for it.",
         )
 
     def _steering(self, plan: Plan, check: PlanCheck, stream: str, bounds: Bounds) -> Steering:

@@ -200,9 +200,7 @@ class Runner:
             holding=holding,
         )
 
-    def _source(
-        self, schedule: Schedule | None, weights: Sequence[Tensor] = ()
-    ) -> PlanSource:
+    def _source(self, schedule: Schedule | None, weights: Sequence[Tensor] = ()) -> PlanSource:
         return PlanSource(
             self._plan,
             self.signature,

@@ -30,7 +30,7 @@ def events_of(module, plan, given) -> list[str]:
             return fast(*args, **kwargs)
 
         sampler(denoiser, given)
-    return [each["kind"] for each in run.report()["events"]]
+    return [str(each["kind"]) for each in run.report()["events"]]
 
 
 def test_the_plan_names_the_weights_and_other_weights_are_an_event() -> None:
