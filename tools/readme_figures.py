@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from turbo4d.runtime.policy import KINDS
-from turbo4d.tools import foreign_table
+from turbo4d.tools import bundle_tables, foreign_table
 from turbo4d.tools.result_tables import tables
 from turbo4d.tools.rivals import pareto
 
@@ -27,6 +27,7 @@ FOREIGN = RESULTS / "foreign.json"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 FOREIGN_BEGIN, FOREIGN_END = "<!-- foreign:begin -->", "<!-- foreign:end -->"
 PARETO = RESULTS / "pareto-nano-v1.json"
+BUNDLES_BEGIN, BUNDLES_END = "<!-- bundles:begin -->", "<!-- bundles:end -->"
 PARETO_BEGIN, PARETO_END = "<!-- pareto:begin -->", "<!-- pareto:end -->"
 
 
@@ -101,6 +102,7 @@ def with_figures(readme: str) -> str:
     foreign = json.loads(FOREIGN.read_text()) if FOREIGN.exists() else None
     measured = json.loads(PARETO.read_text()) if PARETO.exists() else None
     readme = with_block(readme, block(read_reports(RESULTS)))
+    readme = with_block(readme, bundle_tables.block(RESULTS), BUNDLES_BEGIN, BUNDLES_END)
     readme = with_block(readme, pareto.block(measured), PARETO_BEGIN, PARETO_END)
     return with_block(readme, foreign_table.block(foreign), FOREIGN_BEGIN, FOREIGN_END)
 
