@@ -35,4 +35,6 @@ fi
 stage "ruff format --check" "$python" -m ruff format --check
 stage "ruff check" "$python" -m ruff check
 stage "pyright" "$python" -m pyright
-stage "pytest" "$python" -m pytest -q
+# A process for each core, up to four (each holds torch), one thread in each.
+cores=$(getconf _NPROCESSORS_ONLN)
+stage "pytest" env OMP_NUM_THREADS=1 "$python" -m pytest -q -n $((cores < 4 ? cores : 4)) --dist loadfile
