@@ -105,6 +105,7 @@ def build(
     try:
         with FolderLock(folder):
             refuse_folder(folder, force=force)
+            _refuse_meta(module)
             say("capturing the module")
             parts = take_apart(module, args, kwargs, wanted)
             need = memory_need(parts)
@@ -145,3 +146,12 @@ def _text(calibration: str | os.PathLike[str] | None) -> str | None:
             f"calibration {os.fspath(calibration)!r} cannot be read ({error}); name the report "
             "that `turbo4d calibrate` wrote."
         ) from error
+
+
+def _refuse_meta(module: nn.Module) -> None:
+    for name, value in module.state_dict().items():
+        if value.is_meta:
+            raise OptionError(
+                f"weight {name!r} is on the device 'meta' and has no values; a bundle holds the "
+                "weights. Load them first."
+            )

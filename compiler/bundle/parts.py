@@ -71,7 +71,6 @@ def take_apart(
         PlanError: a plan that does not fit it.
         OptionError: an option that matches nothing.
     """
-    _refuse_meta(module)
     capture = capture_export(module, args, kwargs)
     analysis = analyse(capture, wanted.geometry)
     analysis = replace(analysis, roles=declare(analysis.roles, capture, wanted.invariant))
@@ -119,15 +118,6 @@ def bare_signature(signature: Signature) -> Signature:
         conditioning=tuple(index - first for index in signature.conditioning),
         invariant={index - first: ranges for index, ranges in signature.invariant.items()},
     )
-
-
-def _refuse_meta(module: nn.Module) -> None:
-    for name, value in module.state_dict().items():
-        if value.is_meta:
-            raise OptionError(
-                f"weight {name!r} is on the device 'meta' and has no values; a bundle holds the "
-                "weights. Load them first."
-            )
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -1,9 +1,11 @@
 import json
 
 import pytest
-from turbo4d.tools import readme_figures
+from turbo4d.tools import bundle_tables, readme_figures
 from turbo4d.tools.readme_figures import (
     BEGIN,
+    BUNDLES_BEGIN,
+    BUNDLES_END,
     END,
     FOREIGN_BEGIN,
     FOREIGN_END,
@@ -101,6 +103,7 @@ def test_check_tells_by_its_status(figures, status, tmp_path, monkeypatch):
         for begin, figures, end in (
             (BEGIN, "same", END),
             (PARETO_BEGIN, "Not measured yet.", PARETO_END),
+            (BUNDLES_BEGIN, bundle_tables.block(RESULTS), BUNDLES_END),
             (FOREIGN_BEGIN, "Not measured yet.", FOREIGN_END),
         )
     )

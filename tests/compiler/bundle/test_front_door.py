@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -182,3 +183,15 @@ def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot be made: Not a directory; name another folder"):
         build(tmp_path / "file" / "small")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_module_without_values_is_refused(tmp_path: Path) -> None:
+    module, call = network()
+    empty, out = copy.deepcopy(module).to("meta"), tmp_path / "out"
+    with pytest.raises(OptionError) as caught:
+        turbo4d.build(empty, kwargs=call, out=out, plan="none", levels=SIGMAS, target="onnxruntime")
+    assert str(caught.value) == (
+        "weight 'first.weight' is on the device 'meta' and has no values; a bundle holds the "
+        "weights. Load them first."
+    )
+    assert not out.exists()

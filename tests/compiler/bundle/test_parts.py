@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import pytest
 from turbo4d.compiler.backend import signature_of
 from turbo4d.compiler.bundle.part import PartTable
-from turbo4d.compiler.bundle.parts import bare_signature, take_apart
+from turbo4d.compiler.bundle.parts import bare_signature
 from turbo4d.compiler.bundle.wanted import Wanted, keys_of, notes_on, planned
 from turbo4d.compiler.specialise import specialise
 from turbo4d.runtime.action import REUSE, Action
@@ -16,7 +15,7 @@ from turbo4d.runtime.errors import OptionError, PlanError
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.variant_key import VariantKey
 
-from tests.compiler.bundle.networks import SIGMAS, network, parts
+from tests.compiler.bundle.networks import SIGMAS, parts
 
 Rows = list[dict[str, Action] | None]
 
@@ -94,16 +93,6 @@ def test_a_pruned_variant_takes_two_slots() -> None:
     part = PartTable(analysis).part("pruned", specialise(analysis, key))
     slots = [row.source for row in part.takes if row.kind == "slot"]
     assert sorted(slots) == sorted([pruned.name, relevance])
-
-
-def test_a_module_without_values_is_refused() -> None:
-    module, call = network()
-    with pytest.raises(OptionError) as caught:
-        take_apart(copy.deepcopy(module).to("meta"), (), call, Wanted("none", levels=SIGMAS))
-    assert str(caught.value) == (
-        "weight 'first.weight' is on the device 'meta' and has no values; a bundle holds the "
-        "weights. Load them first."
-    )
 
 
 def test_what_does_not_fit_is_refused() -> None:
