@@ -24,6 +24,7 @@ from .plan_source import PlanSource
 from .prologue_values import PrologueValues
 from .steering import Steering
 from .variant_key import VariantKey
+from .weights_digest import fitted_to_others
 
 
 class Execution:
@@ -227,13 +228,10 @@ class Execution:
     def _check_weights(self, plan: Plan) -> None:
         """Notes that a fitted plan is another network's; reads the weights, once for a denoiser."""
         digest = self._source.digest
-        if digest is None or not plan.weights_sha256 or plan.weights_sha256 == digest():
+        if digest is None:
             return
-        self._events.add_once(
-            "other-weights",
-            f"plan {plan.name!r} was fitted to weights {plan.weights_sha256[:12]}; this network "
-            f"has {digest()[:12]}. Calibrate a plan for it.",
-        )
+        if said := fitted_to_others(plan.name, plan.weights_sha256, digest):
+            self._events.add_once("other-weights", said)
 
     def _steering(self, plan: Plan, check: PlanCheck, stream: str, bounds: Bounds) -> Steering:
         regions = self._source.signature.regions

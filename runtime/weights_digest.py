@@ -51,3 +51,19 @@ class WeightsDigest:
             return self._known[1]
 
         return digest
+
+
+def fitted_to_others(name: str, fitted: str, digest: Callable[[], str]) -> str | None:
+    """What is to be said of a plan that was fitted to another network's weights; None of any other.
+
+    Args:
+        name: of the plan.
+        fitted: digest of the weights it was fitted to, "" where it was fitted to none.
+        digest: tells that of the network's; asked only where the plan was fitted.
+    """
+    if not fitted or fitted == (own := digest()):
+        return None
+    return (
+        f"plan {name!r} was fitted to weights {fitted[:12]}; this network has {own[:12]}. "
+        "Calibrate a plan for it."
+    )

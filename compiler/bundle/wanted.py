@@ -16,7 +16,7 @@ from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_check import PlanCheck
 from turbo4d.runtime.plan_source import PlanSource, Schedule, read_plan
 from turbo4d.runtime.variant_key import VariantKey
-from turbo4d.runtime.weights_digest import weights_digest
+from turbo4d.runtime.weights_digest import fitted_to_others, weights_digest
 
 Form = Literal["variants", "conditional"]
 
@@ -95,12 +95,8 @@ def digest_of(analysis: Analysis) -> str:
 
 def notes_on(plan: Plan, analysis: Analysis) -> tuple[str, ...]:
     """What is not as it should be about a plan that can be carried out."""
-    if not plan.weights_sha256 or plan.weights_sha256 == (digest := digest_of(analysis)):
-        return ()
-    return (
-        f"plan {plan.name!r} was fitted to weights {plan.weights_sha256[:12]}; this network has "
-        f"{digest[:12]}. Calibrate a plan for it.",
-    )
+    said = fitted_to_others(plan.name, plan.weights_sha256, lambda: digest_of(analysis))
+    return () if said is None else (said,)
 
 
 def keys_of(plan: Plan, check: PlanCheck) -> tuple[VariantKey, ...]:
