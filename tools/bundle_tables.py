@@ -130,8 +130,28 @@ def _full(report: Report) -> str:
     return (
         f"{drawn}\n\nPlan `{report['plan']}`, random weights, "
         f"{_megabytes(report['weights_bytes'])} in one file for all. The process held "
-        f"{_megabytes(report['peak_bytes'])} at most. "
+        f"{_megabytes(report['peak_bytes'])} at most. {_beside_one(report)}"
         f"{machine(report)}"
+    )
+
+
+def _beside_one(report: Report) -> str:
+    """The bytes of all engines beside those of `compute` alone, where all were built."""
+    graphs = {row["name"]: row for row in report["graphs"] if row["name"] != "level"}
+    if not all("engine_bytes" in row for row in graphs.values()) or "compute" not in graphs:
+        return ""
+    one = [graphs[name] for name in ("prologue", "compute") if name in graphs]
+
+    def ratio(size: str) -> float:
+        all_bytes, one_bytes = (
+            report["weights_bytes"] + sum(row["graph_bytes"] + row[size] for row in rows)
+            for rows in (graphs.values(), one)
+        )
+        return all_bytes / one_bytes
+
+    return (
+        f"With these engines a bundle has {ratio('packed_bytes'):.3f} times the bytes of one that "
+        f"computes every step ({ratio('engine_bytes'):.2f} times once engines are unpacked). "
     )
 
 

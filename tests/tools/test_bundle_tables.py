@@ -54,3 +54,21 @@ def test_a_graph_without_an_engine_is_no_engine(tmp_path: Path) -> None:
     drawn = block(tmp_path)
     assert "| `compute` | 2.00 | 9 | 1.0 MB |  |  |  | graph written and checked |" in drawn
     assert "| `level`, level.3 alone | 2.00 | 9 | 1.0 MB | 3 | 2.0 MB | 4 s | built, not" in drawn
+
+
+def test_all_engines_stand_beside_the_one_that_computes(tmp_path: Path) -> None:
+    built = {
+        "nodes": 9, "flops": 2e12, "graph_bytes": 1e6, "network_layers": 3, "build_s": 4.0,
+        "engine_bytes": 49e6, "packed_bytes": 9e6, "status": "built, not executed",
+    }  # fmt: skip
+    report = {
+        **MACHINE, "plan": "p", "model": "sv4d", "dtype": "fp16", "target": "tensorrt-rtx:sm89",
+        "level": "level.3", "weights_bytes": 90e6, "peak_bytes": 2e9,
+        "graphs": [{**built, "name": name} for name in ("compute", "core.reuse", "level")],
+    }  # fmt: skip
+    (tmp_path / FULL).write_text(json.dumps(report))
+    assert "has 1.100 times" in block(tmp_path)  # (90 + 2 * 10) / (90 + 10)
+    assert "(1.36 times once" in block(tmp_path)  # (90 + 2 * 50) / (90 + 50)
+    del report["graphs"][1]["engine_bytes"]
+    (tmp_path / FULL).write_text(json.dumps(report))
+    assert "times the bytes" not in block(tmp_path)
