@@ -104,7 +104,8 @@ def _weights_reason() -> str:
     path = weights_path()
     if path.is_file():
         return f"{path.name}, {path.stat().st_size / 2**20:.1f} MiB"
-    return f"{path.name} is missing; use --model tiny, or train it with tools/train_nano.py"
+    missing = f"{path.name} is missing; use --model tiny, or train it with"
+    return f"{missing} tools/training/train_nano.py"
 
 
 def _lowering(name: str, built: bool) -> dict[str, Any]:

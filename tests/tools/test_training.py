@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from turbo4d.models.attention import Attention
 from turbo4d.models.schedule import v_scaling
-from turbo4d.tools.nano_attention import TrainingAttention, use_training_attention
-from turbo4d.tools.nano_batch import FRAMES, VIEWS, draw_sigma, network_inputs
-from turbo4d.tools.nano_muon import Muon
+from turbo4d.tools.training.attention import TrainingAttention, use_training_attention
+from turbo4d.tools.training.batch import FRAMES, VIEWS, draw_sigma, network_inputs
+from turbo4d.tools.training.muon import Muon
 
 
 def test_target_recovers_the_clean_latent() -> None:

@@ -6,7 +6,7 @@ them one after another. Each stage leaves files under --work and skips or goes o
 there, so a run that was cut off is started again with the same command and --resume.
 
 Example:
-    python tools/train_nano.py all --seconds 5200 --world 2
+    python tools/training/train_nano.py all --seconds 5200 --world 2
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 from turbo4d.models.nano import weights_path
-from turbo4d.tools.nano_card import write_card
-from turbo4d.tools.nano_data import encode_chunks, render_chunks
-from turbo4d.tools.nano_evaluate import evaluate_nano
-from turbo4d.tools.nano_export import export
-from turbo4d.tools.nano_unet import train_unet
-from turbo4d.tools.nano_vae import train_vae, tune_decoder
+from turbo4d.tools.training.card import write_card
+from turbo4d.tools.training.data import encode_chunks, render_chunks
+from turbo4d.tools.training.evaluate import evaluate_nano
+from turbo4d.tools.training.export import export
+from turbo4d.tools.training.unet import train_unet
+from turbo4d.tools.training.vae import train_vae, tune_decoder
 
 _VALIDATION = 100  # scenes
 

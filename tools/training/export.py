@@ -1,4 +1,4 @@
-"""Stage `export` of tools/train_nano.py: average weights and autoencoder, float16, in one file."""
+"""Stage `export` of train_nano.py: average weights and autoencoder, float16, in one file."""
 
 from __future__ import annotations
 

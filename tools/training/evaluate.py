@@ -1,4 +1,4 @@
-"""Stage `evaluate` of tools/train_nano.py: samples scenes and holds them against the truth."""
+"""Stage `evaluate` of train_nano.py: samples scenes and holds them against the truth."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from turbo4d.models.config import SV4DConfig
 from turbo4d.models.nano import load_nano
 from turbo4d.models.unet import SV4DUNet
 from turbo4d.models.vae import NanoVAE
-from turbo4d.tools.nano_evaluate import summarise
-from turbo4d.tools.nano_export import export
+from turbo4d.tools.training.evaluate import summarise
+from turbo4d.tools.training.export import export
 
 
 def _row(nano: float, white: float, nearest: float) -> dict[str, float]:

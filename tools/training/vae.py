@@ -1,4 +1,4 @@
-"""Stages `vae` and `decoder` of tools/train_nano.py: the autoencoder, then its decoder alone."""
+"""Stages `vae` and `decoder` of train_nano.py: the autoencoder, then its decoder alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from turbo4d.models.vae import NanoVAE
-from turbo4d.tools.nano_data import load_images, load_vae
+from turbo4d.tools.training.data import load_images, load_vae
 
 _LOG_EVERY = 100
 

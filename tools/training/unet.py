@@ -1,4 +1,4 @@
-"""Stage `unet` of tools/train_nano.py: trains the nano SV4D on latents for a wall-clock budget.
+"""Stage `unet` of train_nano.py: trains the nano SV4D on latents for a wall-clock budget.
 
 On a CPU one single-threaded process runs per core; each steps alone, and their weights are averaged
 every few steps (local SGD). Where cores are shared, processes then wait for each other rarely, and
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from turbo4d.models.config import SV4DConfig
 from turbo4d.models.unet import SV4DUNet
-from turbo4d.tools.nano_attention import use_training_attention
-from turbo4d.tools.nano_batch import DROPOUT, FRAMES, VIEWS, draw_sigma, network_inputs
-from turbo4d.tools.nano_data import load_latents
-from turbo4d.tools.nano_muon import Muon
+from turbo4d.tools.training.attention import use_training_attention
+from turbo4d.tools.training.batch import DROPOUT, FRAMES, VIEWS, draw_sigma, network_inputs
+from turbo4d.tools.training.data import load_latents
+from turbo4d.tools.training.muon import Muon
 
 _BANDS = (0.2, 2.0, 10.0, 50.0)  # edges of the noise bands in the log
 _LEVELS = (200.0, 20.0, 2.0, 0.2)  # noise levels of the validation loss
@@ -37,7 +37,7 @@ class Trainer:
     """Model, optimisers and average weights of one rank.
 
     Args:
-        args: the command line of tools/train_nano.py.
+        args: the command line of tools/training/train_nano.py.
         rank: of this process.
         world: number of processes.
     """
@@ -168,7 +168,7 @@ class Trainer:
 
 
 def train_unet(args: argparse.Namespace) -> None:
-    """Trains with `args.world` processes; see tools/train_nano.py for the arguments."""
+    """Trains with `args.world` processes; see tools/training/train_nano.py for the arguments."""
     args.run.mkdir(parents=True, exist_ok=True)
     facts = {"world": args.world, "seed": args.seed, "cores": os.cpu_count()}
     (args.run / "training.json").write_text(json.dumps(facts) + "\n")

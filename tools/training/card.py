@@ -1,4 +1,4 @@
-"""Stage `card` of tools/train_nano.py: the model card and the loss curve, from logs and figures."""
+"""Stage `card` of train_nano.py: the model card and the loss curve, from logs and figures."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _text(figures: dict[str, Any], run: dict[str, Any]) -> str:
     return f"""# nano SV4D, version 1
 
 `{WEIGHTS}`, {size:.1f} MiB, float16, sha256 `{figures["weights_sha256"]}`.
-Frozen: every result names this hash. Written by `tools/train_nano.py`; do not edit by hand.
+Frozen: every result names this hash. Written by `tools/training/train_nano.py`; not by hand.
 
 ## What it is
 

@@ -1,4 +1,4 @@
-"""Stages `render` and `latents` of tools/train_nano.py: scenes to disk, images to latents."""
+"""Stages `render` and `latents` of train_nano.py: scenes to disk, images to latents."""
 
 from __future__ import annotations
 
