@@ -42,8 +42,8 @@ def write_animation(path: Path, images: Tensor) -> None:
         page = Image.new("RGB", size, _PAPER)
         for view in range(views):
             left = view * (width * scale + GAP_PX)
-            page.paste(_enlarged(images[view, frame], scale), (left, HEADER_PX))
-            _write(page, (left + 4, 3), f"view {view}")
+            page.paste(enlarged(images[view, frame], scale), (left, HEADER_PX))
+            write_text(page, (left + 4, 3), f"view {view}")
         pages.append(page.quantize(256, dither=Image.Dither.NONE))
     pages[0].save(
         path, format="GIF", save_all=True, append_images=pages[1:], duration=FRAME_MS, loop=0
@@ -61,14 +61,14 @@ def write_sheet(path: Path, images: Tensor, title: str) -> None:
     views, frames, _, height, width = images.shape
     scale = enlargement(width)
     sheet = Image.new("RGB", sheet_size(views, frames, height, width), _PAPER)
-    _write(sheet, (GAP_PX, 3), title)
+    write_text(sheet, (GAP_PX, 3), title)
     for frame in range(frames):
         left = MARGIN_PX + frame * (width * scale + GAP_PX)
-        _write(sheet, (left + 4, HEADER_PX + 3), f"frame {frame}")
+        write_text(sheet, (left + 4, HEADER_PX + 3), f"frame {frame}")
         for view in range(views):
             top = 2 * HEADER_PX + view * (height * scale + GAP_PX)
-            _write(sheet, (GAP_PX, top + height * scale // 2 - 8), f"view {view}")
-            sheet.paste(_enlarged(images[view, frame], scale), (left, top))
+            write_text(sheet, (GAP_PX, top + height * scale // 2 - 8), f"view {view}")
+            sheet.paste(enlarged(images[view, frame], scale), (left, top))
     sheet.save(path, format="PNG")
 
 
@@ -106,10 +106,12 @@ def write_difference(path: Path, turbo: Tensor, baseline: Tensor) -> int:
     return factor
 
 
-def _enlarged(image: Tensor, scale: int) -> Image.Image:
+def enlarged(image: Tensor, scale: int) -> Image.Image:
+    """An image [3, H, W] in [0, 1] with every pixel `scale` times as wide and high."""
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(np.ascontiguousarray(pixels.repeat(scale, 0).repeat(scale, 1)))
 
 
-def _write(page: Image.Image, place: tuple[int, int], text: str) -> None:
+def write_text(page: Image.Image, place: tuple[int, int], text: str) -> None:
+    """Write one line of text whose upper left corner is at `place`."""
     ImageDraw.Draw(page).text(place, text, fill=_INK, font=ImageFont.load_default(size=14))
