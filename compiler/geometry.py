@@ -6,8 +6,10 @@ the axis. A choice that the graph leaves open is an error that names the candida
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 from turbo4d.compiler.axes import AxisMap
 from turbo4d.compiler.errors import GeometryError
@@ -86,6 +88,12 @@ def _check_names(wanted: Given, order: int | str | None) -> None:
     if unknown:
         choices = ", ".join(sorted((*NAMES, "order")))
         raise GeometryError(f"geometry: {unknown[0]!r} is unknown; choose from {choices}.")
+    for name, size in wanted.items():
+        if not isinstance(size, SupportsIndex) or operator.index(size) < 1:
+            raise GeometryError(
+                f"geometry: {name} is {size!r}; wanted a whole number of at least 1, or leave it "
+                "out to have it inferred."
+            )
     if order not in (None, *ORDERS):
         raise GeometryError(
             f"geometry: order is {order!r}; wanted {' or '.join(map(repr, ORDERS))}, the letters "

@@ -29,7 +29,8 @@ from turbo4d.compiler.bundle.part import Part
 from turbo4d.compiler.bundle.parts import Parts, take_apart
 from turbo4d.compiler.bundle.wanted import Wanted
 from turbo4d.compiler.flops import count_flops
-from turbo4d.compiler.lower.onnx_export import ALIGNMENT, raw, write_graph
+from turbo4d.compiler.lower.onnx_export import write_graph
+from turbo4d.compiler.lower.onnx_weights import ALIGNMENT, raw
 from turbo4d.models.config import SV4DConfig
 from turbo4d.models.example_inputs import example_inputs
 from turbo4d.models.schedule import edm_sigmas

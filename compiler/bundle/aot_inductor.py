@@ -7,7 +7,7 @@ not be loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -54,6 +54,10 @@ class AotInductorTarget:
         lacking = inductor_lacks(torch.device(self.device))
         return () if lacking is None else (lacking,)
 
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        """Nothing: what torch computes in, it compiles."""
+        return None
+
     def settings(self) -> Mapping[str, str]:
         """The instruction set that the code is for."""
         return {"code": code_for(self.device)}
@@ -77,7 +81,8 @@ class AotInductorTarget:
             for node in places
             for value in (request.values.get(node.name),)
         ]
-        request.say(f"{request.name}: compiling")
+        calls = sum(node.op == "call_function" for node in request.module.graph.nodes)
+        request.say(f"{request.name}: Inductor compiles its {calls} calls")
         try:
             compile_ahead(request.module, inputs, path)
         except RuntimeError as error:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from turbo4d.compiler.compat import unflattened
 from turbo4d.passes.base import returned
+from turbo4d.runtime.bundle.dtypes import name_of
 from turbo4d.runtime.bundle.manifest import EngineRow, Manifest, Target, WeightRow
 from turbo4d.runtime.bundle.manifest_file import to_json
 from turbo4d.runtime.bundle.recorded_call import form_of_call
@@ -23,7 +25,7 @@ from .build_report import BuildReport, EngineReport
 from .example import example_of
 from .graphs import SUFFIX, write_part
 from .memory import MemoryNeed
-from .part import PROLOGUE, Part, dtype_name
+from .part import PROLOGUE, Part
 from .parts import Parts
 from .recording import Run, record
 from .reference import STEM, Reference, reference_bytes
@@ -108,10 +110,12 @@ class Assembly:
             reference = self._record(writer)
         engines: list[EngineRow] = []
         reports: list[EngineReport] = []
-        for part in parts.graphs:
+        for at, part in enumerate(parts.graphs):
             request = self._request(
                 part, folder / graphs[part.name], folder / weights, held, reference
             )
+            place = f"engine {at + 1} of {len(parts.graphs)}"
+            request = replace(request, say=partial(self._say_of, place))
             row, report = self._engine(writer, request)
             engines.append(row)
             reports.append(report)
@@ -131,6 +135,9 @@ class Assembly:
             seconds=self._seconds,
             notes=tuple(self._notes),
         )
+
+    def _say_of(self, place: str, text: str) -> None:
+        self._say(f"{place}, {text}")
 
     def _graph(
         self, writer: BundleWriter, part: Part, weights: Path, held: Mapping[str, WeightRow]
@@ -182,7 +189,7 @@ class Assembly:
     def _engine(
         self, writer: BundleWriter, request: BuildRequest
     ) -> tuple[EngineRow, EngineReport]:
-        self._say(f"{request.name}: building for {self._target.name}")
+        request.say(f"{request.name}: building for {self._target.name}")
         start_s, name = time.perf_counter(), ""
         with writer.scratch() as scratch:
             built, stored = self._built(replace(request, scratch=scratch))
@@ -234,7 +241,7 @@ class Assembly:
             model=self._kept.name,
             signature=parts.signature,
             call=self._call(),
-            dtype=dtype_name(parts.dtype),
+            dtype=name_of(parts.dtype),
             target=Target(
                 target.name,
                 target.device,

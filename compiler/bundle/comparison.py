@@ -23,8 +23,8 @@ class Difference:
     """Of one tensor from what was wanted.
 
     Args:
-        relative: |a - b| / |b| by the 2-norm; infinite where either holds NaN or infinity, or where
-            zeros were wanted and something else came.
+        relative: |a - b| / |b| by the 2-norm, or over another size that was given; infinite where
+            either holds NaN or infinity, or where that size is zero and something else came.
         largest: of any element, absolute; likewise infinite.
     """
 
@@ -32,8 +32,19 @@ class Difference:
     largest: float
 
 
-def difference(got: Tensor, wanted: Tensor) -> Difference:
-    """Of one tensor, computed in float64 on the CPU; another shape or dtype is infinitely far."""
+def norm_of(value: Tensor) -> float:
+    """The 2-norm over a whole tensor, computed in float64 on the CPU."""
+    return math.sqrt(float(value.detach().cpu().double().square().sum()))
+
+
+def difference(got: Tensor, wanted: Tensor, size: float = 0.0) -> Difference:
+    """Of one tensor, computed in float64 on the CPU; another shape or dtype is infinitely far.
+
+    Args:
+        got: from an engine.
+        wanted: that should have come.
+        size: that the error is measured against where it exceeds the wanted tensor's 2-norm.
+    """
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return Difference(math.inf, math.inf)
     if not wanted.numel():
@@ -42,31 +53,35 @@ def difference(got: Tensor, wanted: Tensor) -> Difference:
     apart = ours - theirs
     if not bool(torch.isfinite(apart).all()):
         return Difference(math.inf, math.inf)
-    size, error = (math.sqrt(float(each.square().sum())) for each in (theirs, apart))
+    size, error = max(norm_of(theirs), size), norm_of(apart)
     relative = error / size if size else math.inf if error else 0.0
     return Difference(relative, float(apart.abs().max()))
 
 
 def differences(
-    got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+    got: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sizes: Mapping[str, float]
 ) -> tuple[dict[str, Difference], str]:
     """Of several tensors by name, and what computed them: "polygraphy <version>" or "turbo4d".
 
     Args:
         got: has every name in `wanted`.
         wanted: that an engine should have given.
+        sizes: by name, what an error is measured against where it is larger than the tensor.
     """
-    plain = {name: difference(got[name], wanted[name]) for name in wanted}
+    plain = {name: difference(got[name], wanted[name], sizes.get(name, 0.0)) for name in wanted}
     if importlib.util.find_spec("polygraphy") is None:
         return plain, "turbo4d"
-    whole = {name: each for name, each in plain.items() if math.isfinite(each.relative)}
+    norms = {name: norm_of(wanted[name]) for name, each in plain.items()
+             if math.isfinite(each.relative)}  # fmt: skip
+    whole = [name for name, norm in norms.items() if norm]
     found = _by_polygraphy(
         {name: got[name] for name in whole}, {name: wanted[name] for name in whole}
     )
-    merged = {
-        name: Difference(found[name], each.largest) if name in found else each
-        for name, each in plain.items()
-    }
+    merged = dict(plain)
+    for name, relative in found.items():
+        norm = norms[name]
+        told = relative * norm / max(norm, sizes.get(name, 0.0))
+        merged[name] = Difference(told, plain[name].largest)
     return merged, f"polygraphy {_version()}"
 
 

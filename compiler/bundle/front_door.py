@@ -7,7 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from turbo4d.compiler.compat import flatten_with_path
+from turbo4d.compiler.lower.onnx_export import dtypes_of
 from turbo4d.runtime.errors import BundleError, OptionError
 from turbo4d.runtime.levels import LevelUnit
 from turbo4d.runtime.plan import Plan
@@ -15,11 +18,13 @@ from turbo4d.runtime.plan import Plan
 from . import graphs
 from .assembly import Assembly, Kept
 from .build_report import BuildReport
+from .fixed_shapes import refuse_open
 from .folder_lock import FolderLock
 from .memory import check_memory, memory_need
 from .parts import take_apart
 from .recording import Run
-from .targets import refuse_unable, target_of
+from .store_size import bound_bytes
+from .targets import refuse_dtypes, refuse_unable, target_of
 from .wanted import Form, Wanted
 from .writer import BundleWriter, refuse_folder
 
@@ -42,6 +47,7 @@ def build(
     max_memory_bytes: int | None = None,
     form: Form = "variants",
     settings: Mapping[str, str] | None = None,
+    dynamic_shapes: object = None,
     name: str = "",
     references: bool = True,
     run: Run | None = None,
@@ -75,6 +81,7 @@ def build(
         max_memory_bytes: of the device: more than running the bundle takes, or nothing is built.
         form: "variants" for an engine each, "conditional" for one that flags tell what to skip.
         settings: of the target.
+        dynamic_shapes: refused: a bundle is for the shapes of this call.
         name: what people call the model.
         references: whether what plain torch gives is recorded, so that engines can be held against
             it, now and by `turbo4d verify`.
@@ -85,7 +92,8 @@ def build(
         progress: told a line at each change.
 
     Raises:
-        OptionError: an unknown target, device or setting, or an option that matches nothing.
+        OptionError: an unknown target, device or setting, open sizes, an option that matches
+            nothing, or a bound of the engine store that is none.
         BundleError: the folder holds something else, is being built in, or cannot be written.
         CaptureError: a forward that is no pure graph.
         PlanError: a plan that does not fit the model.
@@ -94,6 +102,8 @@ def build(
     """
     say = progress or _unsaid
     builder = target_of(target, settings)
+    refuse_open(target, module, args, kwargs, dynamic_shapes)
+    bound_bytes()
     refuse_unable(builder, graphs.reasons())
     wanted = Wanted(
         plan, levels, level_unit, geometry, invariant, streams, use, max_cache_bytes, form
@@ -106,8 +116,12 @@ def build(
         with FolderLock(folder):
             refuse_folder(folder, force=force)
             _refuse_meta(module)
+            refuse_dtypes(builder, _dtypes(module, args, kwargs))
             say("capturing the module")
             parts = take_apart(module, args, kwargs, wanted)
+            refuse_dtypes(
+                builder, {each for part in parts.graphs for each in dtypes_of(part.module)}
+            )
             need = memory_need(parts)
             check_memory(need, max_memory_bytes, parts.plan.name)
             with BundleWriter(folder) as writer:
@@ -146,6 +160,15 @@ def _text(calibration: str | os.PathLike[str] | None) -> str | None:
             f"calibration {os.fspath(calibration)!r} cannot be read ({error}); name the report "
             "that `turbo4d calibrate` wrote."
         ) from error
+
+
+def _dtypes(
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+) -> set[torch.dtype]:
+    """Of a module's weights and a call's tensors."""
+    given = [leaf for _, leaf in flatten_with_path((list(args), dict(kwargs or {})))]
+    held = (*module.state_dict().values(), *given)
+    return {value.dtype for value in held if isinstance(value, Tensor)}
 
 
 def _refuse_meta(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.lower.onnx_export import write_graph
+from turbo4d.compiler.lower.onnx_rules.blame import AHEAD
 from turbo4d.runtime.bundle.manifest import WeightRow
 
 from .part import Part
@@ -49,7 +50,7 @@ def write_part(
     outputs = [row.name for row in part.gives]
     said = f"engine {part.name!r}"
     places = PlacedWeights(weights, held)
-    written = write_graph(said, part.module, tensors, outputs, path, places)
+    written = write_graph(said, part.module, tensors, outputs, path, places, AHEAD)
     wanted = tuple(row.name for row in part.takes)
     if written.inputs != wanted:
         raise LowerError(

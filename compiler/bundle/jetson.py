@@ -7,15 +7,15 @@ inputs, then puts the engines into the manifest. The precision is the graph's (s
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata, util
-from pathlib import PurePosixPath
 
+import torch
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, refuse_settings
 from turbo4d.compiler.bundle.tensorrt import weight_rows
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.manifest import Manifest
+from turbo4d.runtime.engines.tensorrt import why_not_computed
 from turbo4d.runtime.engines.weight_inputs import weights_as_inputs
 from turbo4d.runtime.errors import EngineError, OptionError
 
@@ -60,6 +60,10 @@ class JetsonTarget:
             return ("the package onnx is not installed; install turbo4d[edge]",)
         return ()
 
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        """As TensorRT."""
+        return why_not_computed(self.device, dtypes)
+
     def settings(self) -> Mapping[str, str]:
         """As they were given."""
         return self._settings
@@ -90,44 +94,23 @@ class JetsonTarget:
         )
 
     def further_files(self, manifest: Manifest) -> Mapping[str, bytes]:
-        """The script and its notes."""
+        """The script and its notes: the same for every bundle, so that one may be built anew."""
         return {
-            "build.sh": build_script(manifest, self.name, self._settings).encode(),
-            "KIT.md": notes(manifest, self.name).encode(),
+            "build.sh": build_script(self.name, self._settings).encode(),
+            "KIT.md": _NOTES.format(name=self.name, device=self.device).encode(),
         }
 
 
-def build_script(manifest: Manifest, name: str, settings: Mapping[str, str]) -> str:
+def build_script(name: str, settings: Mapping[str, str]) -> str:
     """The script that runs on the device.
 
     Args:
-        manifest: of the bundle; the file of each engine is the graph to build it of.
         name: of the target.
         settings: of the target.
     """
-    rows = [(row.name, row.engine) for row in manifest.engines]
-    stems = [f"built/{PurePosixPath(graph).stem}.engine" for _, graph in rows]
     memory = settings.get("workspace_mib")
     flags = f" --memPoolSize=workspace:{memory}" if memory else ""
-    return _SCRIPT.format(
-        name=name,
-        flags=flags,
-        builds="\n".join(
-            f"build {shlex.quote(graph)} {shlex.quote(made)}"
-            for (_, graph), made in zip(rows, stems, strict=True)
-        ),
-        device=DEVICES[name],
-        engines=" \\\n    ".join(
-            shlex.quote(f"{engine}={made}")
-            for (engine, _), made in zip(rows, stems, strict=True)
-        ),
-    )  # fmt: skip
-
-
-def notes(manifest: Manifest, name: str) -> str:
-    """What somebody with the folder in his hands must know."""
-    model = f" of `{manifest.model}`" if manifest.model else ""
-    return _NOTES.format(name=name, model=model, count=len(manifest.engines), device=DEVICES[name])
+    return _SCRIPT.format(name=name, flags=flags, device=DEVICES[name])
 
 
 _SCRIPT = """\
@@ -150,6 +133,9 @@ if ! "$python" -c 'import turbo4d'; then
     echo "build.sh: $python has no turbo4d; install it, or set PYTHON." >&2
     exit 1
 fi
+if ! rows=$("$python" -m turbo4d.runtime.bundle.add_engines . --list); then
+    exit 1
+fi
 mkdir -p built
 
 build() {{
@@ -159,7 +145,7 @@ build() {{
     fi
     echo "building $2"
     "$trtexec" --onnx="$1" --saveEngine="$2.partial" --stronglyTyped --noTF32 --skipInference \\
-        --timingCacheFile=built/timing.cache{flags} >"$2.log" 2>&1 || {{
+        --timingCacheFile=built/timing.cache{flags} >"$2.log" 2>&1 </dev/null || {{
         tail -n 20 "$2.log" >&2
         echo "build.sh: trtexec built no engine of $1; its output is in $2.log." >&2
         exit 1
@@ -167,23 +153,24 @@ build() {{
     mv "$2.partial" "$2"
 }}
 
-{builds}
+while IFS=$'\\t' read -r graph made; do
+    build "$graph" "$made"
+done <<<"$rows"
 
-"$python" -m turbo4d.runtime.bundle.add_engines . --device {device} \\
-    {engines}
+"$python" -m turbo4d.runtime.bundle.add_engines . --device {device}
 """
 
 _NOTES = """\
-# A turbo4d bundle{model} for {name}
+# A turbo4d bundle for {name}
 
 As it is, `turbo4d.load` runs it under ONNX Runtime, from its graphs. For TensorRT engines, on the
 device, with JetPack's TensorRT 10 or later and turbo4d installed:
 
     bash build.sh
 
-It builds {count} engines with trtexec and puts them into `manifest.json`, with their hashes; from
-then on `turbo4d.load` opens them ({device}). `TRTEXEC` and `PYTHON` name other programs. The
-script was tested with a stand-in for trtexec; it has not been run on a device.
+It builds an engine of each graph with trtexec and puts them into `manifest.json`, with their
+hashes; from then on `turbo4d.load` opens them ({device}). `TRTEXEC` and `PYTHON` name other
+programs. The script was tested with a stand-in for trtexec; it has not been run on a device.
 
 The engines take their weights from `turbo4d.load`, which reads them once for all. An engine works
 with the TensorRT version and the GPU it was built with: after an update remove `built/` and build

@@ -6,12 +6,19 @@ for its kernels; see runtime/engines/onnxruntime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+import torch
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.manifest import TensorRow
-from turbo4d.runtime.engines.onnxruntime import PROVIDERS, WEIGHTS, OnnxSession, why_not_here
+from turbo4d.runtime.engines.onnxruntime import (
+    PROVIDERS,
+    WEIGHTS,
+    OnnxSession,
+    why_not_computed,
+    why_not_here,
+)
 from turbo4d.runtime.errors import EngineError, OptionError
 
 from .example import error_of
@@ -27,6 +34,7 @@ class OnnxRuntimeTarget:
         name: "onnxruntime".
         device: one of `PROVIDERS`, or "" for "cpu".
         settings: see `_SETTINGS`.
+        spelled: what the caller wrote, where that is another target that is run so.
 
     Raises:
         OptionError: a device or a setting that it has not.
@@ -35,17 +43,19 @@ class OnnxRuntimeTarget:
     suffix = ".onnx"
     keeps_graphs = True
 
-    def __init__(self, name: str, device: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, device: str, settings: Mapping[str, str], spelled: str = ""
+    ) -> None:
         self.name = name
         self.device = device or "cpu"
         if self.device not in PROVIDERS:
             known = ", ".join(repr(f"{name}:{each}") for each in sorted(PROVIDERS))
             raise OptionError(f"target '{name}:{device}' is unknown; choose {known}.")
-        refuse_settings(name, settings, _SETTINGS)
+        refuse_settings(spelled or name, settings, _SETTINGS)
         self._weights = settings.get("weights", "shared")
         if self._weights not in WEIGHTS:
             raise OptionError(
-                f"target {name!r}: setting weights is {self._weights!r}; choose "
+                f"target {(spelled or name)!r}: setting weights is {self._weights!r}; choose "
                 f"{' or '.join(map(repr, WEIGHTS))}."
             )
 
@@ -53,6 +63,10 @@ class OnnxRuntimeTarget:
         """The library that is missing, or its provider."""
         reason = why_not_here(self.device)
         return () if reason is None else (reason,)
+
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        """bfloat16 on a CPU."""
+        return why_not_computed(self.device, dtypes)
 
     def settings(self) -> Mapping[str, str]:
         """How sessions keep the weights."""
@@ -79,7 +93,10 @@ class OnnxRuntimeTarget:
         try:
             session = OnnxSession(request.graph, device=self.device, weights=shared)
         except EngineError as error:
-            raise LowerError(f"engine {request.name!r}: {error}") from error
+            raise LowerError(
+                f"engine {request.name!r}: {str(error).rstrip('.')}; write what it names otherwise "
+                "in the model, or build for another target."
+            ) from error
         error = None
         if request.given:
             request.say(f"{request.name}: running")

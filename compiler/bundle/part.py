@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 from turbo4d.compiler.analysis import Analysis
 from turbo4d.compiler.flops import count_flops
@@ -14,6 +13,7 @@ from turbo4d.compiler.ir import Placeholder
 from turbo4d.compiler.lower.onnx_export import variant_outputs
 from turbo4d.compiler.prologue import Prologue
 from turbo4d.compiler.specialise import Variant
+from turbo4d.runtime.bundle.dtypes import name_of
 from turbo4d.runtime.bundle.manifest import TensorKind, TensorRow
 
 PROLOGUE, CONDITIONAL = "prologue", "conditional"
@@ -116,14 +116,9 @@ class PartTable:
 
 def _tensor_row(name: str, kind: TensorKind, source: str, value: Tensor) -> TensorRow:
     shape = tuple(int(side) for side in value.shape)
-    return TensorRow(name, kind, source, shape, dtype_name(value.dtype))
+    return TensorRow(name, kind, source, shape, name_of(value.dtype))
 
 
 def _returned(module: fx.GraphModule) -> list[Tensor]:
     leaves: Any = module.graph.output_node().args[0]
     return [leaf.meta["val"] for leaf in leaves]
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype as a bundle writes it: "float32"."""
-    return str(dtype).removeprefix("torch.")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from turbo4d.compiler.analysis import Analysis
 from turbo4d.compiler.backend import signature_of
+from turbo4d.compiler.bundle.comparison import norm_of
 from turbo4d.compiler.bundle.reference import INSIDE, Recorded, Reference, Step
 from turbo4d.compiler.calibrate.denoiser import Denoiser
 from turbo4d.compiler.compat import unflattened
@@ -18,6 +19,7 @@ from turbo4d.compiler.flat_args import flat_args
 from turbo4d.compiler.lower.eager import EagerEngine, EagerPrologue, picker
 from turbo4d.compiler.prologue import Prologue
 from turbo4d.compiler.specialise import Variant
+from turbo4d.passes.base import returned
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.runner import Runner
 from turbo4d.runtime.session import session
@@ -156,7 +158,7 @@ class _KeptEngine:
                 tuple(zip(self.reads, given, strict=True)),
                 _copies(outputs),
                 tuple(zip(self.writes, _copies(slots_out), strict=True)),
-                inside(variant.module, taken),
+                *inside(variant.module, taken, variant.outputs),
             )
         return outputs, slots_out
 
@@ -174,7 +176,7 @@ class _KeptPrologue:
         notes = self._notes
         if "prologue" not in notes.calls:
             taken = picker(self._prologue.arg_indices)(args)
-            within = inside(self._prologue.module, taken)
+            within, _ = inside(self._prologue.module, taken, len(values))
             notes.calls["prologue"] = Recorded(
                 "prologue", notes.step, notes.inputs(args), (), (), _copies(values), (), within
             )
@@ -199,14 +201,23 @@ def _the_rest(
         _KeptEngine(variant, notes)(flat, values, slots)
 
 
-def inside(module: fx.GraphModule, taken: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Some elements of every real value that a graph computes, by the value's name.
+def inside(
+    module: fx.GraphModule, taken: Sequence[Tensor], outputs: int
+) -> tuple[dict[str, Tensor], dict[int, float]]:
+    """Some elements of every real value that a graph computes, and how large differences were.
 
     Args:
         module: whose graph is run once more.
         taken: one tensor for each placeholder.
+        outputs: how many of what it returns are the model's; slots follow.
+
+    Returns:
+        Elements by the value's name; and for each slot that is a difference, by its position among
+        the slots, the larger 2-norm of the two that it was taken from.
     """
     found: dict[str, Tensor] = {}
+    sizes: dict[int, float] = {}
+    slots = {node: at for at, node in enumerate(returned(module.graph)[outputs:])}
 
     class Watching(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
@@ -214,11 +225,14 @@ def inside(module: fx.GraphModule, taken: Sequence[Tensor]) -> dict[str, Tensor]
             if n.op == "call_function" and n.target is not operator.getitem:
                 if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
                     found[n.name] = some_of(value)
+            if n in slots and n.target is torch.ops.aten.sub.Tensor:
+                both: list[Tensor] = [self.env[each] for each in n.all_input_nodes]
+                sizes[slots[n]] = max(norm_of(each) for each in both)
             return value
 
     with torch.no_grad():
         Watching(module).run(*taken)
-    return found
+    return found, sizes
 
 
 def some_of(value: Tensor) -> Tensor:

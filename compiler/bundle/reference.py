@@ -44,6 +44,8 @@ class Recorded:
         outputs: of the model, or the prologue's values.
         slots_out: name and value, in the variant's order.
         inside: by name of a value inside the graph, `INSIDE` of its elements in float32.
+        sizes: for each of `slots_out` that is a difference, by its position, the larger 2-norm of
+            the two that it was taken from.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Recorded:
     outputs: tuple[Tensor, ...]
     slots_out: Slots
     inside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    sizes: Mapping[int, float] = field(default_factory=dict[int, float])
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ def _written(call: Recorded, store: _Store) -> dict[str, Any]:
         "slots_out": [[name, store.put(value)] for name, value in call.slots_out],
         "inside": list(call.inside),
         "inside_values": store.put(torch.stack([*call.inside.values()])) if call.inside else None,
+        "sizes": {str(at): size for at, size in call.sizes.items()},
     }
 
 
@@ -196,6 +200,7 @@ def _read(row: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Recorded:
         _list(row["outputs"], tensors),
         tuple((name, tensors[value]) for name, value in row["slots_out"]),
         inside,
+        {int(at): float(size) for at, size in row.get("sizes", {}).items()},
     )
 
 

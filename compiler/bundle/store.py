@@ -1,9 +1,9 @@
 """store: engines of earlier builds, by what they were made of, so that none is built twice.
 
-`TURBO4D_ENGINE_STORE`, else `XDG_CACHE_HOME/turbo4d/engines`. The key is the sha256 of the graph's
-bytes without the places of its weights, of target, device and settings, and of all versions. An
-engine that holds weights within is only taken for the same weights. Each is hashed again when it is
-taken, and lies there whole or not at all, however many processes use the store.
+`TURBO4D_ENGINE_STORE`, else `XDG_CACHE_HOME/turbo4d/engines`; `store_size` bounds it. The key is
+the sha256 of the graph's bytes without the places of its weights, of target, device and settings,
+and of all versions. An engine that holds weights within is only taken for the same weights. Each is
+hashed again when it is taken, and lies there whole or not at all, however many processes use it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from turbo4d.compiler.lower.onnx_export import raw
+from turbo4d.compiler.lower.onnx_weights import raw
 from turbo4d.runtime.bundle.manifest import TensorRow
 
+from .store_size import PARTIAL, bound_bytes, prune, used
 from .targets import BuildRequest, Built, TargetBuilder
 
 SCHEMA_VERSION = 1
@@ -65,10 +66,14 @@ class EngineStore:
 
     Args:
         root: made when something is put there.
+
+    Raises:
+        OptionError: a bound that is none, see `store_size`.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._bound = bound_bytes()
 
     def take(self, key: str, request: BuildRequest, suffix: str) -> Built | None:
         """A copy of an engine in the request's scratch folder; None where there is none of it.
@@ -84,6 +89,7 @@ class EngineStore:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             if sha256 != entry["sha256"] or entry["within"] != _within(entry["holds"], request):
                 return None
+            used(self._root / key)
             return Built(
                 engine=path,
                 takes=tuple(_row(row) for row in entry["takes"]),
@@ -96,7 +102,7 @@ class EngineStore:
             return None
 
     def put(self, key: str, request: BuildRequest, built: Built) -> None:
-        """Keep an engine; one that is there already is replaced.
+        """Keep an engine; one that is there already is replaced, and old ones may have to go.
 
         Raises:
             OSError: the store cannot be written.
@@ -106,7 +112,7 @@ class EngineStore:
         outside = {row.name for row in built.takes if row.kind == "weight"}
         holds = sorted(set(request.held) - outside)
         self._root.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._root))
+        made = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self._root))
         try:
             shutil.copyfile(built.engine, made / _ENGINE)
             with (made / _ENGINE).open("rb") as file:
@@ -125,6 +131,7 @@ class EngineStore:
             self._exchange(made, self._root / key)
         finally:
             shutil.rmtree(made, ignore_errors=True)
+        prune(self._root, self._bound)
 
     def _exchange(self, made: Path, place: Path) -> None:
         """Put a whole entry in its place; where another process is quicker, its entry stays."""

@@ -7,16 +7,19 @@ imported when it is asked for; what it needs of a vendor it asks of `runtime/eng
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, fx
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.manifest import Manifest, TensorRow, WeightRow
 from turbo4d.runtime.errors import OptionError
+
+from .fixed_shapes import OPEN_SETTINGS, open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +106,14 @@ class TargetBuilder(Protocol):
         """Why it cannot build on this machine, each a clause; none where it can."""
         ...
 
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        """Why its engines cannot compute in some of these dtypes, as a clause; None where they can.
+
+        Args:
+            dtypes: of the module's weights and inputs, then of all values of its graphs.
+        """
+        ...
+
     def settings(self) -> Mapping[str, str]:
         """What else tells its engines apart; in the manifest, and part of the store's key."""
         ...
@@ -184,6 +195,23 @@ def refuse_unable(target: TargetBuilder, reasons: Sequence[str]) -> None:
         )
 
 
+def refuse_dtypes(target: TargetBuilder, dtypes: Collection[torch.dtype]) -> None:
+    """Refuse dtypes that a target's engines cannot compute in.
+
+    Args:
+        target: that is wanted.
+        dtypes: of the module's weights and inputs, or of all values of its graphs.
+
+    Raises:
+        LowerError: with the reason.
+    """
+    if (reason := target.why_not_in(dtypes)) is not None:
+        raise LowerError(
+            f"target '{target.name}:{target.device}' cannot be built in this dtype: {reason}; "
+            "build in float32 or float16, or for another target."
+        )
+
+
 def refuse_settings(name: str, settings: Mapping[str, str], known: Mapping[str, str]) -> None:
     """Refuse settings that a target has not.
 
@@ -195,6 +223,8 @@ def refuse_settings(name: str, settings: Mapping[str, str], known: Mapping[str, 
     Raises:
         OptionError: with the choices.
     """
+    if opened := sorted({*settings} & OPEN_SETTINGS - {*known}):
+        raise OptionError(open_text(name, f"setting {opened[0]!r} asks for others; leave it out"))
     if unknown := sorted(set(settings) - set(known)):
         there = ", ".join(map(repr, sorted(known))) or "none"
         raise OptionError(f"target {name!r} has no setting {unknown[0]!r}; there are: {there}.")

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 
+import torch
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, refuse_settings
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.lower.onnx_rules import place_of, remedy_of
 from turbo4d.runtime.bundle.manifest import TensorRow
-from turbo4d.runtime.engines.tensorrt import MODULES, PACKED
+from turbo4d.runtime.engines.tensorrt import MODULES, PACKED, why_not_computed
 from turbo4d.runtime.engines.tensorrt_build import (
     BuildSettings,
     EnginePlan,
@@ -36,8 +37,10 @@ SETTINGS = {
     "refit": "'yes' where embedded weights are to be exchanged later; needs a GPU",
     "tf32": "'yes' where products of float32 may round to ten bits of mantissa",
     "weight_streaming": "'yes' where embedded weights may stay on the host",
+    "streaming_budget_mib": "how much of an engine's streamed weights lies on the GPU; all else",
     "cuda_graphs": "'yes' where calls are to be recorded as CUDA graphs",
 }
+_OTHERWISE = "write it otherwise in the model, or build for target 'onnxruntime'"
 _LEVEL = 6
 _SPELLED = re.compile(r"sm\d{2,3}|current")
 
@@ -77,6 +80,7 @@ class TensorRTTarget:
             timing_cache=timing_cache_path(name, self.device),
         )
         _yes(name, settings, "cuda_graphs")
+        _budget(name, settings)
         if self.device == "current" and not self.reasons():
             self.device = this_gpu()
 
@@ -87,6 +91,10 @@ class TensorRTTarget:
         except EngineError as error:
             reason = str(error).rstrip(".")
         return () if reason is None else (reason,)
+
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        """bfloat16, on a GPU that is too old for it."""
+        return why_not_computed(self.device, dtypes)
 
     def settings(self) -> Mapping[str, str]:
         """Where the weights are, and what was asked for."""
@@ -156,8 +164,24 @@ def _told(request: BuildRequest, refused: RefusedNode) -> str:
     if node is None:
         return str(refused)
     return f"{refused.kind}, of {node.target} at {place_of(node)}: {refused.reason}; " + (
-        remedy_of(node)
+        remedy_of(node, _OTHERWISE)
     )
+
+
+def _budget(name: str, settings: Mapping[str, str]) -> None:
+    """Refuse a budget that is no number, or of weights that no engine streams."""
+    budget = settings.get("streaming_budget_mib")
+    if budget is None:
+        return
+    if not budget.isdecimal():
+        raise OptionError(
+            f"target {name!r}: setting streaming_budget_mib is {budget!r}; wanted a whole number."
+        )
+    if settings.get("weight_streaming") != "yes":
+        raise OptionError(
+            f"target {name!r}: setting streaming_budget_mib is of streamed weights; set "
+            "weight_streaming=yes and weights=embedded, or leave it out."
+        )
 
 
 def _yes(name: str, settings: Mapping[str, str], key: str) -> bool:

@@ -13,6 +13,9 @@ each in its own order, so neither is the truth and both lie around it:
                        rounds k / 16 times more: sqrt(k / 16). The half types add up in float32
                        (`compiler/lower/onnx_rules`), whose roundings are nothing beside theirs
     two sides          differ by sqrt(2) times what each is off
+    a difference       of exit and entry, as a slot may hold, has the error of what it was taken
+                       from, however little is left: its error is measured against the larger of
+                       the two (`Recorded.sizes`), not against itself
     GAIN               what the network makes of an error on its way: norms and residual sums keep
                        it, gates and the softmax may raise it
 
@@ -51,15 +54,13 @@ def unit_roundoff(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
-def relative_error(dtype: torch.dtype, *, angle: float = 0.0, cancelled: float = 1.0) -> float:
+def relative_error(dtype: torch.dtype, *, angle: float = 0.0) -> float:
     """The bound for one output or slot.
 
     Args:
         dtype: that both compute in.
         angle: the largest, in radians, of which a float32 sine is taken, where it is known to be in
             the hundreds: its own last place is off by that much before the sine, on either side.
-        cancelled: of a slot that holds exit minus entry, |exit| / |slot| where that is known to
-            exceed 1: the error is of the exit, the measure is of the difference.
 
     Raises:
         LowerError: the dtype does not round.
@@ -67,4 +68,4 @@ def relative_error(dtype: torch.dtype, *, angle: float = 0.0, cancelled: float =
     summed = 1.0 if dtype in _HALVES else math.sqrt(TERMS / LANES)
     one_side = _ROOT_MEAN_SQUARE * unit_roundoff(dtype) * math.sqrt(STREAM) * summed
     turned = angle * unit_roundoff(torch.float32)
-    return GAIN * math.sqrt(2) * (one_side + turned) * max(1.0, cancelled)
+    return GAIN * math.sqrt(2) * (one_side + turned)

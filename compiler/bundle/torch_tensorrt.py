@@ -6,7 +6,7 @@ TensorRT's, so a serving process needs TensorRT and nothing of Torch-TensorRT.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import metadata
 
@@ -14,6 +14,7 @@ import torch
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, refuse_settings
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.manifest import TensorRow
+from turbo4d.runtime.engines.tensorrt import why_not_computed
 from turbo4d.runtime.engines.torch_tensorrt import build, why_not_here
 from turbo4d.runtime.errors import EngineError, OptionError
 
@@ -49,6 +50,10 @@ class TorchTensorRTTarget:
         """The library or the GPU that is missing."""
         reason = why_not_here()
         return () if reason is None else (reason,)
+
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        """As TensorRT."""
+        return why_not_computed(self.device, dtypes)
 
     def settings(self) -> Mapping[str, str]:
         """None."""

@@ -55,7 +55,7 @@ class TritonTarget(OnnxRuntimeTarget):
             raise OptionError(
                 f"target '{name}:{device}' is unknown; choose '{name}:cpu' or '{name}:cuda'."
             )
-        super().__init__("onnxruntime", device, settings)
+        super().__init__("onnxruntime", device, settings, name)
 
     def further_files(self, manifest: Manifest) -> Mapping[str, bytes]:
         """The model repository."""

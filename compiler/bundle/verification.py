@@ -7,6 +7,7 @@ by step, the slots going from engine to engine as they will. What is allowed is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from turbo4d.compiler.bundle.comparison import difference, differences
+from turbo4d.compiler.bundle.comparison import difference, differences, norm_of
 from turbo4d.compiler.bundle.example import given_of, wanted_of
 from turbo4d.compiler.bundle.layers import first_wrong
 from turbo4d.compiler.bundle.recording import some_of
@@ -24,8 +25,8 @@ from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.bundle_files import Bundle
 from turbo4d.runtime.bundle.denoiser import BundleDenoiser
 from turbo4d.runtime.bundle.dtypes import dtype_named
-from turbo4d.runtime.bundle.load import load
-from turbo4d.runtime.bundle.manifest import Manifest
+from turbo4d.runtime.bundle.load import checked_manifest, load, reasons_as_built
+from turbo4d.runtime.bundle.manifest import Manifest, TensorRow
 from turbo4d.runtime.bundle.weights import BundleWeights
 from turbo4d.runtime.errors import BundleError, Turbo4DError
 from turbo4d.runtime.plan import Plan
@@ -47,7 +48,7 @@ class Checked:
         reason: why it did not run, "" where it did.
         errors: relative, by what the engine gives: "output 0", "slot mid.chain", "step 3".
         tolerance: the largest that is allowed.
-        layer: of a failure, where in the graph the values go apart.
+        layer: of a failure, where in the graph the values go apart, or what else is wrong.
     """
 
     name: str
@@ -113,25 +114,27 @@ def verify(
         BundleError: a file is not what the manifest says.
     """
     say("checking the files")
-    refusal, denoiser = "", None
+    manifest = checked_manifest(path)
+    rows, denoiser, by = list[Checked](), None, AS_BUILT
     try:
         denoiser = load(path, allow_native=allow_native, device=device, strict=True)
-        by = AS_BUILT
-    except BundleError as error:
-        refusal, by = str(error), STAND_IN
+    except BundleError:
+        reasons = reasons_as_built(path, allow_native=allow_native, device=device)
+        if not any(reasons.values()):
+            raise
+        rows += _not_run(manifest, _each(reasons))
+        by = STAND_IN
         if not strict:
             denoiser = load(path, allow_native=allow_native, device=device)
     if denoiser is None:
-        from turbo4d.runtime.bundle.manifest_file import read_manifest
-
-        manifest = read_manifest(path)
-        return Verification(manifest, tuple(_not_run(manifest, refusal)), "", None, None)
+        return Verification(manifest, tuple(rows), "", None, None)
     manifest = denoiser.manifest
-    rows = [*_not_run(manifest, refusal)] if refusal else []
     reference = _reference(path, manifest)
     if reference is None:
         reason = "the bundle holds no reference; build it without --no-reference"
-        rows += _not_run(manifest, reason, by)
+        rows += _not_run(
+            manifest, dict.fromkeys((row.name for row in manifest.engines), reason), by
+        )
         return Verification(manifest, tuple(rows), "", None, denoiser)
     found = _Checks(path, denoiser, reference, by, allow_native)
     for name in found.names:
@@ -172,7 +175,7 @@ class _Checks:
         except Turbo4DError as error:
             return Checked(name, self._by, "not run", str(error), tolerance=tolerance)
         wanted = {**_numbered(call.outputs), **_of_slots(call.slots_out)}
-        found, self.measured_by = differences(got, wanted)
+        found, self.measured_by = differences(got, wanted, _sizes(call))
         errors = {each: value.relative for each, value in found.items()}
         if all(error <= tolerance for error in errors.values()):
             return Checked(name, self._by, "passed", "", errors, tolerance)
@@ -220,10 +223,9 @@ class _Checks:
         row = self._engines[name if variant is None else variant.engine]
         if not row.graph:
             return "the bundle keeps no graph of it to look into"
-        if any(each.kind == "flag" for each in row.takes):
-            return "its graph is that of all variants, whose branches are not looked into"
+        skipped = () if variant is None else variant.key.actions
         taken = [each for each in row.takes if each.kind != "weight"]
-        given = given_of(taken, call, frozenset())
+        given = given_of(taken, call, frozenset(region for region, _ in skipped))
         wanted = zip(row.gives, wanted_of(row.gives, call), strict=True)
         outputs = {each.name: some_of(value) for each, value in wanted if value is not None}
         try:
@@ -233,6 +235,7 @@ class _Checks:
                 {each.name: value for each, value in zip(taken, given, strict=True)},
                 {**call.inside, **outputs},
                 relative_error(self._dtype),
+                _looser(row.gives, call),
             )
         except (LowerError, Turbo4DError) as error:
             return f"its graph could not be looked into: {error}"
@@ -268,9 +271,20 @@ def _names(manifest: Manifest) -> list[str]:
     return [*first, *(row.key.name for row in manifest.variants)]
 
 
-def _not_run(manifest: Manifest, reason: str, by: str = AS_BUILT) -> Iterator[Checked]:
+def _not_run(
+    manifest: Manifest, reasons: Mapping[str, str], by: str = AS_BUILT
+) -> Iterator[Checked]:
+    """A row for each that is looked at, with the reason of its engine."""
+    engines = {row.key.name: row.engine for row in manifest.variants}
     for name in _names(manifest):
-        yield Checked(name, by, "not run", reason)
+        yield Checked(name, by, "not run", reasons[engines.get(name, name)])
+
+
+def _each(reasons: Mapping[str, str]) -> dict[str, str]:
+    """The reasons, and another engine's for one that has none: all run as built, or none does."""
+    first = next(name for name, reason in reasons.items() if reason)
+    said = f"it runs here as it was built, and engine {first!r} of the same bundle does not"
+    return {name: reason or said for name, reason in reasons.items()}
 
 
 def _said(step: Step, several: bool) -> str:
@@ -289,6 +303,27 @@ def _of_slots(
     for name, value in slots:
         again = sum(each.split(" #")[0] == f"slot {name}" for each in found)
         found[f"slot {name}" + (f" #{again + 1}" if again else "")] = value
+    return found
+
+
+def _sizes(call: Recorded) -> dict[str, float]:
+    """By what a call gives, what its error is measured against where it is a difference."""
+    names = [*_of_slots(call.slots_out)]
+    return {names[at]: size for at, size in call.sizes.items()}
+
+
+def _looser(gives: Sequence[TensorRow], call: Recorded) -> dict[str, float]:
+    """By what a graph gives, how much further from itself a difference may be than its terms.
+
+    A graph of all variants gives slots that this call's variant does not write.
+    """
+    left = {at: name for at, (name, _) in enumerate(call.slots_out)}
+    found: dict[str, float] = {}
+    for row in gives:
+        at = next((at for at, name in left.items() if (row.kind, row.source) == ("slot", name)), -1)
+        if left.pop(at, None) is not None and at in call.sizes:
+            norm = norm_of(call.slots_out[at][1])
+            found[row.name] = max(1.0, call.sizes[at] / norm) if norm else math.inf
     return found
 
 

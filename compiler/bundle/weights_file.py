@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from torch import Tensor
-from turbo4d.compiler.lower.onnx_export import ALIGNMENT, raw
+from turbo4d.compiler.lower.onnx_weights import ALIGNMENT, raw
+from turbo4d.runtime.bundle.dtypes import name_of
 from turbo4d.runtime.bundle.manifest import WeightRow
-
-from .part import dtype_name
 
 STEM, SUFFIX = "weights", ".bin"
 
@@ -34,7 +33,7 @@ def write_weights(
     placed: dict[tuple[object, ...], tuple[int, int]] = {}
     total = sum(value.numel() * value.element_size() for value in weights.values())
     for name, value in weights.items():
-        shape, kind = tuple(value.shape), dtype_name(value.dtype)
+        shape, kind = tuple(value.shape), name_of(value.dtype)
         same = value.data_ptr(), shape, value.stride(), kind
         if same not in placed:
             file.write(b"\0" * (-file.tell() % ALIGNMENT))

@@ -179,9 +179,8 @@ class BundleWriter:
             _sync_folder(self._folder)
         self._created.clear()
         for name in {*self._old} - {*self.files}:
-            path = self._folder / name
-            if path.is_file() and path.resolve().is_relative_to(self._folder.resolve()):
-                path.unlink()
+            if _lies_in(self._folder, self._folder / name):
+                (self._folder / name).unlink()
         self._sweep()
 
     def _placed(self, partial: Path, stem: str, suffix: str) -> str:
@@ -223,6 +222,15 @@ class BundleWriter:
 def file_stem(name: str) -> str:
     """A name as a bundle's files may have it."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
+
+
+def _lies_in(folder: Path, path: Path) -> bool:
+    """Whether a file, or a link wherever it leads, lies in a folder or below it."""
+    try:
+        here = path.parent.resolve().is_relative_to(folder.resolve())
+        return here and (path.is_symlink() or path.is_file())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that no file has
+        return False
 
 
 def _removed(path: Path) -> None:

@@ -26,7 +26,8 @@ from turbo4d.runtime.compat import versions_of
 from turbo4d.runtime.engines.onnxruntime import OnnxSession
 
 from .eager import picker
-from .onnx_export import OnnxFile, WeightFile, dtypes_of, reasons_against, write_onnx
+from .onnx_export import OnnxFile, dtypes_of, reasons_against, write_onnx
+from .onnx_weights import WeightFile
 
 if TYPE_CHECKING:
     from turbo4d.compiler.specialise import Variant

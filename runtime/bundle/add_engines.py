@@ -1,7 +1,8 @@
 """Puts engines that a device built into its bundle: `python -m turbo4d.runtime.bundle.add_engines`.
 
 Each becomes a file named by its content; then one new manifest, with its hash, takes the place of
-the old one. Nothing is run.
+the old one. Nothing is run. `--list` says which graphs a kit has engines built of, and as which
+files: the kit's script asks it, so that the script is the same for every bundle.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from turbo4d.runtime.bundle.manifest import MANIFEST, FileRow, Manifest
 from turbo4d.runtime.bundle.manifest_file import read_manifest, to_json
 from turbo4d.runtime.errors import BundleError, Turbo4DError
 
 TARGET = "tensorrt"
+BUILT = "built"
+"""Folder of the bundle in which a kit's script builds."""
 _LETTERS = re.compile(r"[^A-Za-z0-9_.+-]")
 
 
@@ -72,18 +75,44 @@ def add_engines(folder: Path, engines: Mapping[str, Path], device: str) -> Manif
     return changed
 
 
+def kit_files(manifest: Manifest) -> dict[str, tuple[str, str]]:
+    """For each engine of a kit, the graph that it is built of, and the file it is built as.
+
+    Args:
+        manifest: of the kit, before or after its engines were built.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for row in manifest.engines:
+        stem = re.escape(_LETTERS.sub("_", row.name))
+        graphs = [
+            name
+            for name in manifest.files
+            if re.fullmatch(rf"{stem}\.[0-9a-f]{{12}}\.onnx", name) and name != row.graph
+        ]
+        graph = (graphs or [row.graph])[0]  # without weights both graphs are one file
+        found[row.name] = graph, f"{BUILT}/{PurePosixPath(graph).stem}.engine"
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a command; gives the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m turbo4d.runtime.bundle.add_engines", description=__doc__
     )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--device", required=True, help="compute capability, such as sm87")
-    parser.add_argument("engines", nargs="+", metavar="NAME=FILE")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--device", help="compute capability that built the engines, such as sm87")
+    asked.add_argument(
+        "--list", action="store_true", help="print graph and file of each engine, to be built"
+    )
     given = parser.parse_args(arguments)
-    pairs = [each.rpartition("=") for each in given.engines]
     try:
-        manifest = add_engines(given.bundle, {n: Path(path) for n, _, path in pairs}, given.device)
+        files = kit_files(read_manifest(given.bundle))
+        if given.list:
+            print("\n".join("\t".join(pair) for pair in files.values()))
+            return 0
+        built = {name: given.bundle / made for name, (_, made) in files.items()}
+        manifest = add_engines(given.bundle, built, given.device)
     except (Turbo4DError, OSError) as error:
         print(f"add_engines: {error}", file=sys.stderr)
         return 1

@@ -43,5 +43,9 @@ def name_of(dtype: torch.dtype) -> str:
         BundleError: for one that no file of a bundle holds.
     """
     name = str(dtype).removeprefix("torch.")
-    dtype_named(name)
+    if name not in DTYPES:
+        raise BundleError(
+            f"a bundle holds no tensor of dtype {name!r}, only of {', '.join(DTYPES)}; cast it in "
+            "the model."
+        )
     return name

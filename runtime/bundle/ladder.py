@@ -131,8 +131,17 @@ class Ladder:
         Raises:
             BundleError: where no rung holds, with the reason of each.
         """
+        reasons = self.reasons_against(row)
         if row.name in self._opened:
             return self._opened[row.name]
+        raise BundleError(
+            f"{self._bundle.folder}: engine {row.name!r} runs nowhere here; {'; '.join(reasons)}."
+        )
+
+    def reasons_against(self, row: EngineRow) -> tuple[str, ...]:
+        """Why no rung holds for an engine; none where one does, which is then open."""
+        if row.name in self._opened:
+            return ()
         reasons: list[str] = []
         for device in self._devices:
             bundle = replace(self._bundle, device=device)
@@ -145,11 +154,9 @@ class Ladder:
                         reason = str(error)
                     else:
                         self._settle(row, call, rung, device, reasons)
-                        return call
+                        return ()
                 reasons.append(f"{rung.name} on {device}: {reason.rstrip('.')}")
-        raise BundleError(
-            f"{self._bundle.folder}: engine {row.name!r} runs nowhere here; {'; '.join(reasons)}."
-        )
+        return tuple(reasons)
 
     def _settle(
         self, row: EngineRow, call: EngineCall, rung: Rung, device: str, reasons: Sequence[str]

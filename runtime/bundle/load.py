@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ def load(
             contradicts another, or where its engines run nowhere here.
     """
     folder = Path(path)
-    manifest = _checked(folder)
+    manifest = checked_manifest(folder)
     plan = _plan(folder, manifest)
     devices = _devices(device, manifest.target.device)
     bundle = Bundle(folder, manifest, devices[0], allow_native)
@@ -59,11 +60,37 @@ def load(
         raise BundleError(f"{folder / manifest.plan}: {error}") from error
 
 
-def _checked(folder: Path) -> Manifest:
+def reasons_as_built(
+    folder: Path, *, allow_native: bool = False, device: str = "auto"
+) -> Mapping[str, str]:
+    """Why each engine of a bundle does not run here as it was built, by name; "" where it does.
+
+    Args:
+        folder: of the bundle.
+        allow_native: see `load`.
+        device: see `load`.
+
+    Raises:
+        BundleError: a file is not what the manifest says, or the device is not here.
+    """
+    manifest = checked_manifest(folder)
+    devices = _devices(device, manifest.target.device)
+    bundle = Bundle(folder, manifest, devices[0], allow_native)
+    ladder = Ladder(bundle, BundleWeights(bundle), devices, strict=True)
+    return {row.name: "; ".join(ladder.reasons_against(row)) for row in manifest.engines}
+
+
+def checked_manifest(folder: Path) -> Manifest:
     """The manifest, once every file is what it says.
 
     A builder may put another bundle in this one's place meanwhile and remove its files: then it is
     the other that is loaded.
+
+    Args:
+        folder: of the bundle.
+
+    Raises:
+        BundleError: naming the file that is not.
     """
     manifest = read_manifest(folder)
     for left in reversed(range(_TRIES)):

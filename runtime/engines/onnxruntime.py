@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from turbo4d.runtime.bundle.dtypes import dtype_named
 from turbo4d.runtime.errors import EngineError, Turbo4DError
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ def open_graph(bundle: Bundle, row: EngineRow, weights: BundleWeights) -> Engine
     device = "cuda" if bundle.device.startswith("cuda") else "cpu"
     if device == "cuda" and target.name == "onnxruntime":
         device = target.device
+    dtypes = {dtype_named(each.dtype) for each in (*row.takes, *row.gives)}
+    if (reason := why_not_computed(device, dtypes)) is not None:
+        raise EngineError(f"{reason}.")
     shared = {each.name: weights[each.source] for each in row.takes if each.kind == "weight"}
     session = OnnxSession(bundle.path(row.graph), device=device, weights=shared or None)
     places = {each.name: at for at, each in enumerate(_from_call(row))}
@@ -198,10 +202,23 @@ def why_not_here(device: str) -> str | None:
         return "the package onnxruntime is not installed; install turbo4d[cpu]"
     there = _library().get_available_providers()
     if PROVIDERS[device] not in there:
-        return f"this build of it has no {PROVIDERS[device]}, but {', '.join(there)}"
+        return f"this build of ONNX Runtime has no {PROVIDERS[device]}, only {', '.join(there)}"
     if device != "cpu" and not torch.cuda.is_available():
         return "torch sees no CUDA device"
     return None
+
+
+def why_not_computed(device: str, dtypes: Iterable[torch.dtype]) -> str | None:
+    """Why it does not compute in some dtypes on a device, as a clause; None where it does.
+
+    Args:
+        device: one of `PROVIDERS`.
+        dtypes: of a graph's values.
+    """
+    if device != "cpu" or torch.bfloat16 not in {*dtypes}:
+        return None
+    # Version 1.31 counts two kernels (its issue 28768), and none of a product.
+    return "ONNX Runtime has no CPU kernels for bfloat16"
 
 
 def _library() -> Any:

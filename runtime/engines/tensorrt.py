@@ -7,10 +7,11 @@ of `TensorRTSession` that needs a GPU has been run: no machine of ours with one 
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from turbo4d.runtime.bundle.manifest import EngineRow, TensorRow
 from turbo4d.runtime.errors import EngineError
 
+from .kernel_cache import KernelCache, kernel_cache_path
 from .recorded_calls import RecordedCalls
 
 if TYPE_CHECKING:
@@ -37,6 +39,19 @@ _TYPES = {
     "INT64": torch.int64, "INT32": torch.int32, "INT8": torch.int8, "UINT8": torch.uint8,
 }  # fmt: skip
 _SAID = 20
+_WITHOUT_BFLOAT16 = re.compile(r"sm([1-6]\d|7\d)")
+
+
+def why_not_computed(device: str, dtypes: Collection[torch.dtype]) -> str | None:
+    """Why TensorRT does not compute in some dtypes on a GPU, as a clause; None where it does.
+
+    Args:
+        device: compute capability, such as "sm75"; another name is taken for a newer one.
+        dtypes: of a graph's values.
+    """
+    if torch.bfloat16 in dtypes and _WITHOUT_BFLOAT16.fullmatch(device):
+        return f"{device} has no bfloat16, which came with sm80"
+    return None
 
 
 @cache
@@ -121,10 +136,16 @@ def open_plan(
         if taken.kind == "weight"
     }
     target = bundle.manifest.target
-    graphs = target.settings.get("cuda_graphs") == "yes"
+    budget = target.settings.get("streaming_budget_mib")
     return TensorRTSession(
-        target.name, plan, row, held, cuda_graphs=graphs, device=bundle.device
-    )  # fmt: skip
+        target.name,
+        plan,
+        row,
+        held,
+        cuda_graphs=target.settings.get("cuda_graphs") == "yes",
+        budget_bytes=None if budget is None else int(budget) << 20,
+        device=bundle.device,
+    )
 
 
 class TensorRTSession:
@@ -179,11 +200,12 @@ class TensorRTSession:
             raise EngineError(f"engine {row.name!r} does not open: {_last(log)}")
         _check(trt, self._engine, row)
         if budget_bytes is not None:
-            self._engine.weight_streaming_budget_v2 = budget_bytes
+            _stream_weights(self._engine, row.name, budget_bytes)
         own_graphs = hasattr(self._engine, "create_runtime_config")
+        self._kernels = KernelCache(kernel_cache_path(plan)) if own_graphs else None
         self._context: Any = (
-            _context(trt, self._engine, cuda_graphs)
-            if own_graphs
+            _context(trt, self._engine, self._kernels, cuda_graphs)
+            if self._kernels is not None
             else self._engine.create_execution_context()
         )
         if self._context is None:
@@ -253,15 +275,29 @@ class TensorRTSession:
     def _run(self) -> None:
         if not self._context.execute_async_v3(_stream()):
             raise EngineError(f"engine {self._row.name!r} did not run: {_last(self._log)}")
+        if self._kernels is not None:
+            self._kernels.keep()
 
 
 def _stream() -> int:
     return torch.cuda.current_stream().cuda_stream
 
 
-def _context(trt: Any, engine: Any, cuda_graphs: bool) -> Any:
-    """TensorRT-RTX records CUDA graphs by itself, where it is told to."""
+def _stream_weights(engine: Any, name: str, budget_bytes: int) -> None:
+    """Keep no more of an engine's weights on the GPU than a budget; all, where they are less."""
+    budget = min(budget_bytes, engine.streamable_weights_size)
+    engine.weight_streaming_budget_v2 = budget
+    if engine.weight_streaming_budget_v2 != budget:
+        raise EngineError(
+            f"engine {name!r} does not stream its weights within {budget_bytes} bytes of the GPU's "
+            "memory; build it with setting weight_streaming=yes, or leave streaming_budget_mib out."
+        )
+
+
+def _context(trt: Any, engine: Any, kernels: KernelCache, cuda_graphs: bool) -> Any:
+    """TensorRT-RTX records CUDA graphs by itself, where it is told to, and keeps its kernels."""
     config = engine.create_runtime_config()
+    kernels.give_to(config)
     if cuda_graphs:
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     return engine.create_execution_context(config)

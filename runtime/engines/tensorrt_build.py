@@ -8,7 +8,6 @@ is what the graph says: a norm written in float32 stays in float32.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from turbo4d.runtime.errors import EngineError, OptionError
 from turbo4d.runtime.log import say
 
+from .kernel_cache import written
 from .tensorrt import TensorRTSession, library, log_of, open_plan
 from .weight_inputs import weights_as_inputs
 
@@ -147,6 +147,11 @@ def why_not_built(settings: BuildSettings) -> str | None:
     """
     offered = devices(settings.target)
     elsewhere = settings.target == "tensorrt-rtx" and settings.device != "current"
+    if settings.target == "tensorrt-rtx" and not elsewhere and not _gpu():
+        return (
+            "torch sees no GPU here to build for; name the one that engines are for, such as "
+            "'tensorrt-rtx:sm89'"
+        )
     if not elsewhere and not _gpu():
         return f"target {settings.target!r} builds on the GPU itself, and torch sees none here"
     if settings.refit and not _gpu():
@@ -183,7 +188,7 @@ def build(graph: Path, settings: BuildSettings) -> EnginePlan:
         said = log.said[-1] if log.said else "it gave no reason"
         raise EngineError(f"{settings.target} built no engine of {graph.name}: {said}")
     if cache is not None and settings.timing_cache is not None:
-        _write(settings.timing_cache, bytes(cache.serialize()))
+        written(settings.timing_cache, bytes(cache.serialize()))
     return EnginePlan(
         data=bytes(data),
         layers=network.num_layers,
@@ -277,11 +282,3 @@ def _timing_cache(config: Any, path: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(partial).replace(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -159,3 +160,13 @@ def test_frames_are_told_behind_what_is_joined_to_the_sample(frames_first: bool)
     analysis = analyse(capture_export(Joined().eval(), (), call))
     assert analysis.geometry == Geometry(2, 1, 3, 4, 4)
     assert [site.kind for site in analysis.sites] == ["spatial"]
+
+
+@pytest.mark.parametrize("size", ["dynamic", -1, 0, None, torch.export.Dim("views")])
+def test_a_size_that_is_no_number(size: Any) -> None:
+    with pytest.raises(GeometryError) as caught:
+        analyse(exported("chain"), {"views": size})
+    assert str(caught.value) == (
+        f"geometry: views is {size!r}; wanted a whole number of at least 1, or leave it out to "
+        "have it inferred."
+    )

@@ -34,6 +34,13 @@ wants the GPU that engines are for, such as tensorrt-rtx:sm89, and builds withou
 --force; it stays as it is until the new one is whole. What `turbo4d verify` compares with is
 recorded from a run of scene 0 on plain torch; --no-reference leaves it out, and builds faster.
 
+--setting, of onnxruntime and triton: weights=shared or packed; of tensorrt and tensorrt-rtx:
+weights=inputs or embedded, refit, tf32, weight_streaming and cuda_graphs=no or yes,
+streaming_budget_mib=N; of jetson-orin and jetson-thor: workspace_mib=N. Shapes are those of the
+model's own sample; a bundle has no others. In bf16 nothing is built for ONNX Runtime on a CPU.
+
+Engines are kept for the next build, in TURBO4D_ENGINE_STORE and up to TURBO4D_ENGINE_STORE_MIB MiB.
+
 --seed is accepted as everywhere; nothing that is built depends on it.
 """
 

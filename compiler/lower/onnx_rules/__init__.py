@@ -21,7 +21,7 @@ from . import (
     selections,
     shapes,
 )
-from .blame import place_of, remedy_of
+from .blame import EAGER, place_of, remedy_of
 from .constants import constant
 from .writing import HALVES, Reason, Rule, Writer, args_of, shape_of
 
@@ -54,16 +54,21 @@ def refusal(node: fx.Node) -> str | None:
     return f"{node.target} has no ONNX form here" if node.all_input_nodes else None
 
 
-def refusals(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
-    """Why some calls cannot be written: each reason once, where it first holds and the remedy."""
+def refusals(nodes: Iterable[fx.Node], otherwise: str = EAGER) -> tuple[str, ...]:
+    """Why some calls cannot be written: each reason once, where it first holds and the remedy.
+
+    Args:
+        nodes: the calls.
+        otherwise: what to do about one that no pass removes.
+    """
     found: dict[str, list[fx.Node]] = {}
     for node in nodes:
         if (fact := refusal(node)) is not None:
             found.setdefault(fact, []).append(node)
-    return tuple(f"{fact} ({_blamed(calls)})" for fact, calls in found.items())
+    return tuple(f"{fact} ({_blamed(calls, otherwise)})" for fact, calls in found.items())
 
 
-def _blamed(calls: Sequence[fx.Node]) -> str:
+def _blamed(calls: Sequence[fx.Node], otherwise: str) -> str:
     first = place_of(calls[0])
     where = first if len(calls) == 1 else f"{len(calls)} calls, the first {first}"
-    return f"{where}; {remedy_of(calls[0])}"
+    return f"{where}; {remedy_of(calls[0], otherwise)}"

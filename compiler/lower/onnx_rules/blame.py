@@ -20,12 +20,21 @@ def place_of(node: fx.Node) -> str:
     return f"%{node.name}" + (f" in module {module!r}" if module else "")
 
 
-def remedy_of(node: fx.Node) -> str:
-    """What takes a call out of the graph: a pass and when it does, or a change of the model."""
+EAGER = "write it otherwise in the model, or choose lowering 'eager'"
+AHEAD = "write it otherwise in the model: whatever its target, a bundle's graphs are ONNX"
+
+
+def remedy_of(node: fx.Node, otherwise: str = EAGER) -> str:
+    """What takes a call out of the graph: a pass and when it does, or a change of the model.
+
+    Args:
+        node: the call.
+        otherwise: what to do where no pass removes it.
+    """
     if node.target in _PRUNING:
         return "prune-tokens writes such calls; a plan without prune has none"
     if node.target is aten.scaled_dot_product_attention.default:
         keys: Any = args_of(node)[1]
         if shape_of(keys)[-2] == 1:
             return "fold-single-key-attention removes it; plan 'exact' has that pass on"
-    return "no pass removes it; write it otherwise in the model, or choose lowering 'eager'"
+    return f"no pass removes it; {otherwise}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 from turbo4d.compiler.bundle.assembly import Assembly, Kept
 from turbo4d.compiler.bundle.build_report import BuildReport
@@ -49,6 +50,9 @@ class CopyTarget:
 
     def reasons(self) -> tuple[str, ...]:
         return ()
+
+    def why_not_in(self, dtypes: Collection[torch.dtype]) -> str | None:
+        return None
 
     def settings(self) -> Mapping[str, str]:
         return {"mark": self.mark.hex()}

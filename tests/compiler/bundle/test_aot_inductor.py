@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, target_of
-from turbo4d.compiler.compat import inductor_lacks
+from turbo4d.compiler.compat import inductor_lacks, without_input_checks
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.manifest import TensorRow, WeightRow
 from turbo4d.runtime.engines.aot_inductor import AotInductorSession, code_for, why_not_here
@@ -55,7 +56,7 @@ def request(folder: Path) -> BuildRequest:
         module=module,
         values={"w_linear": weight},
         given=[x, slot],
-        wanted=list(Small()(weight, x, slot)),
+        wanted=[Small()(weight, x, slot)[0], None],  # as of a slot that a variant does not write
         scratch=folder,
         flops=0,
         say=lambda text: None,
@@ -154,3 +155,23 @@ def test_a_graph_that_does_not_compile_is_named(
         LowerError, match=r"^Inductor cannot compile 'core\.reuse': no such operator;"
     ):
         target_of("aot-inductor").build(asked)
+
+
+def test_a_package_holds_no_checks_of_its_weights(built: tuple[BuildRequest, Built]) -> None:
+    assert built[1].engine is not None
+    with zipfile.ZipFile(built[1].engine) as package:
+        [code] = [package.read(name).decode() for name in package.namelist()
+                  if name.endswith(".wrapper.cpp")]  # fmt: skip
+    assert "run_impl" in code
+    assert "check_input_0" not in code
+    assert "unmatched dtype" not in code
+
+
+def test_the_builder_is_left_as_it_was() -> None:
+    pytest.importorskip("torch._inductor.codegen.cpp_wrapper_cpu")
+    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
+
+    before = CppWrapperCpu.generate_input_output_runtime_checks
+    with without_input_checks():
+        assert CppWrapperCpu.generate_input_output_runtime_checks is not before
+    assert CppWrapperCpu.generate_input_output_runtime_checks is before

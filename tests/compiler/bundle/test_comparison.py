@@ -38,7 +38,24 @@ def test_it_is_the_norm_of_the_error_over_that_of_what_was_wanted() -> None:
 )
 def test_what_cannot_be_compared_is_infinitely_far(got: Any, wanted: Any, found: Any) -> None:
     assert difference(got, wanted) == found
-    assert differences({"a": got}, {"a": wanted})[0] == {"a": found}
+    assert differences({"a": got}, {"a": wanted}, {})[0] == {"a": found}
+
+
+@pytest.mark.parametrize("library", ["polygraphy", "turbo4d"])
+@pytest.mark.parametrize("wanted", [torch.tensor([3.0, 4.0]), torch.zeros(2)])
+def test_a_difference_is_measured_against_what_it_was_taken_from(
+    wanted: torch.Tensor, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "polygraphy":
+        pytest.importorskip("polygraphy", reason="polygraphy is not installed")
+    else:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    sides = {"slot": wanted + torch.tensor([0.0, 0.5])}, {"slot": wanted}
+    found, by = differences(*sides, {"slot": 50.0})
+    assert by.startswith(library if found["slot"].relative and wanted.any() else "")
+    assert found["slot"].relative == pytest.approx(0.01)
+    smaller = differences(*sides, {"slot": 0.5})[0]["slot"].relative
+    assert smaller == pytest.approx(0.1 if wanted.any() else 1.0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,18 +65,18 @@ def test_polygraphy_gives_the_same_numbers(seed: int, dtype: torch.dtype) -> Non
     generator = torch.Generator().manual_seed(seed)
     wanted = torch.randn(40, generator=generator).to(dtype)
     got = (wanted.float() + 1e-2 * torch.randn(40, generator=generator)).to(dtype)
-    found, by = differences({"a": got}, {"a": wanted})
+    found, by = differences({"a": got}, {"a": wanted}, {})
     assert by.startswith("polygraphy ")
     assert found["a"].relative == pytest.approx(difference(got, wanted).relative, rel=1e-9)
 
 
 def test_polygraphy_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("polygraphy", reason="polygraphy is not installed")
-    differences({"a": torch.ones(2)}, {"a": torch.zeros(2) + 0.5})
+    differences({"a": torch.ones(2)}, {"a": torch.zeros(2) + 0.5}, {})
     assert capfd.readouterr() == ("", "")
 
 
 def test_without_polygraphy_the_numbers_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found, by = comparison.differences({"a": torch.ones(1)}, {"a": torch.ones(1) * 2})
+    found, by = comparison.differences({"a": torch.ones(1)}, {"a": torch.ones(1) * 2}, {})
     assert (by, found["a"].relative) == ("turbo4d", 0.5)

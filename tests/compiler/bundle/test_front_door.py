@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.bundle_files import check_files
 from turbo4d.runtime.bundle.manifest import MANIFEST
 from turbo4d.runtime.bundle.manifest_file import read_manifest
@@ -195,3 +196,30 @@ def test_a_module_without_values_is_refused(tmp_path: Path) -> None:
         "weights. Load them first."
     )
     assert not out.exists()
+
+
+@pytest.mark.parametrize("cast", ["weights", "inside"])
+def test_bfloat16_is_refused_before_anything_is_built(cast: str, tmp_path: Path) -> None:
+    class Inside(torch.nn.Module):
+        """Computes in bfloat16 what it takes in float32."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = copy.deepcopy(network()[0])
+
+        def forward(self, x: Tensor, **others: Any) -> Tensor:
+            return self.whole(x.bfloat16().float(), **others)
+
+    module = copy.deepcopy(network()[0]).bfloat16() if cast == "weights" else Inside().eval()
+    said: list[str] = []
+    with pytest.raises(LowerError) as caught:
+        turbo4d.build(
+            module, kwargs=network()[1], plan="none", levels=SIGMAS, target="onnxruntime",
+            out=tmp_path / "bundle", progress=said.append, geometry={"views": 2, "frames": 3},
+        )  # fmt: skip
+    assert str(caught.value) == (
+        "target 'onnxruntime:cpu' cannot be built in this dtype: ONNX Runtime has no CPU kernels "
+        "for bfloat16; build in float32 or float16, or for another target."
+    )
+    assert said == ([] if cast == "weights" else ["capturing the module"])
+    assert not (tmp_path / "bundle").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from turbo4d.runtime.bundle.bundle_files import check_files
 from turbo4d.runtime.bundle.manifest_file import read_manifest
 from turbo4d.runtime.errors import BundleError, OptionError
 
-from tests.compiler.bundle.networks import assembled
+from tests.compiler.bundle.networks import assembled, parts
 
 onnx = pytest.importorskip("onnx", reason="graphs are written with onnx")
 # Writes to its engine the graph it was given, and keeps its arguments.
@@ -109,6 +110,33 @@ def test_a_build_that_failed_says_where_and_goes_on_from_there(here: Path) -> No
     assert built(here).returncode == 0
     calls = (here.parent / "calls").read_text().splitlines()
     assert len(calls) == len(manifest.engines) + 1
+
+
+def test_a_kit_is_built_anew_where_it_is_and_its_script_with_it(here: Path) -> None:
+    assert built(here).returncode == 0
+    found = parts()
+    names = ("prologue", "core.reuse")
+    fewer = dataclasses.replace(
+        found,
+        graphs=tuple(part for part in found.graphs if part.name in names),
+        variants=tuple(row for row in found.variants if row.engine in names),
+    )
+    assembled(here, target_of("jetson-orin"), found=fewer)  # over the one with engines
+    manifest = read_manifest(here)
+    check_files(here, manifest)
+    assert (manifest.target.name, len(manifest.engines)) == ("jetson-orin", 2)
+    done = built(here)
+    assert done.returncode == 0, done.stderr
+    again = read_manifest(here)
+    check_files(here, again)
+    assert again.target.name == "tensorrt"
+    # Built a second time, as after an update, it is of the same graphs.
+    subprocess.run(["rm", "-r", str(here / "built")], check=True)
+    assert built(here).returncode == 0
+    assert read_manifest(here) == again
+    with pytest.raises(BundleError, match=r"holds another 'build\.sh', which no build can replace"):
+        assembled(here, target_of("jetson-thor"), found=fewer)
+    assert read_manifest(here) == again
 
 
 def test_without_trtexec_the_script_says_what_to_install(here: Path) -> None:

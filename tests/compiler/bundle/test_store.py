@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,18 @@ import torch
 from turbo4d.compiler.bundle.graphs import write_part
 from turbo4d.compiler.bundle.part import Part
 from turbo4d.compiler.bundle.store import EngineStore, key_of, store_folder
+from turbo4d.compiler.bundle.store_size import (
+    DEFAULT_MIB,
+    VARIABLE,
+    bound_bytes,
+    prune,
+    stored_bytes,
+    used,
+)
 from turbo4d.compiler.bundle.targets import BuildRequest, Built
 from turbo4d.compiler.bundle.weights_file import write_weights
 from turbo4d.runtime.bundle.manifest import TensorRow
+from turbo4d.runtime.errors import OptionError
 
 from tests.compiler.bundle.networks import CopyTarget, parts
 
@@ -119,3 +130,51 @@ def test_weights_that_are_one_lie_once(tmp_path: Path) -> None:
     assert places["d"] == (128, 60)
     data = path.read_bytes()
     assert data[128:188] == tied.T.contiguous().numpy().tobytes()
+
+
+def entry(root: Path, name: str, size: int, age_s: float) -> None:
+    (root / name).mkdir(parents=True)
+    (root / name / "engine").write_bytes(b"x" * size)
+    os.utime(root / name, (time.time() - age_s, time.time() - age_s))
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    for name, age_s in (("new", 1.0), ("old", 30.0), ("older", 60.0)):
+        entry(tmp_path, name, 100, age_s)
+    entry(tmp_path, ".partial-being-made", 100, 2.0)
+    entry(tmp_path, ".partial-abandoned", 100, 2 * 86_400.0)
+    used(tmp_path / "older")
+    used(tmp_path / "gone")
+    assert stored_bytes(tmp_path) == 500
+    prune(tmp_path, 300)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "older", ".partial-being-made"}
+    prune(tmp_path, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {".partial-being-made"}
+    prune(tmp_path / "none", 0)
+    assert stored_bytes(tmp_path / "none") == 0
+
+
+def test_the_store_stays_under_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    asked, store = request(tmp_path), EngineStore(tmp_path / "store")
+    half = CopyTarget(b"x" * 400_000).build(asked)
+    for at, key in enumerate("abc"):
+        store.put(key, asked, half)
+        os.utime(tmp_path / "store" / key, (at, at))
+        if key == "b":
+            assert store.take("a", asked, ".engine") is not None  # now "b" is the older one
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"a", "c"}
+    monkeypatch.setenv(VARIABLE, "0")
+    EngineStore(tmp_path / "store").put("d", asked, half)
+    assert not any((tmp_path / "store").iterdir())
+
+
+def test_a_bound_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert bound_bytes() == DEFAULT_MIB << 20
+    monkeypatch.setenv(VARIABLE, "8GiB")
+    with pytest.raises(OptionError) as caught:
+        bound_bytes()
+    assert str(caught.value) == (
+        "TURBO4D_ENGINE_STORE_MIB is '8GiB'; wanted a whole number of MiB, 0 to keep no engines."
+    )

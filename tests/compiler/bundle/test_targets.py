@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from turbo4d.compiler.bundle.graphs import check_graph
-from turbo4d.compiler.bundle.targets import TARGETS, refuse_settings, refuse_unable, target_of
+from turbo4d.compiler.bundle.parts import Parts, take_apart
+from turbo4d.compiler.bundle.targets import (
+    TARGETS,
+    refuse_dtypes,
+    refuse_settings,
+    refuse_unable,
+    target_of,
+)
+from turbo4d.compiler.bundle.wanted import Wanted
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.errors import OptionError
 
-from tests.compiler.bundle.networks import CopyTarget
+from tests.compiler.bundle.networks import SIGMAS, CopyTarget, assembled, network
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
@@ -68,3 +79,65 @@ def test_a_graph_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
         LowerError, match=r"^engine 'g' was written as an ONNX graph that its check"
     ):
         check_graph("engine 'g'", tmp_path / "g.onnx")
+
+
+@pytest.mark.parametrize(
+    ("spelled", "dtype", "reason"),
+    [
+        ("onnxruntime:cpu", torch.bfloat16, "ONNX Runtime has no CPU kernels for bfloat16"),
+        ("triton:cpu", torch.bfloat16, "ONNX Runtime has no CPU kernels for bfloat16"),
+        ("tensorrt-rtx:sm75", torch.bfloat16, "sm75 has no bfloat16, which came with sm80"),
+        ("onnxruntime:cuda", torch.bfloat16, None),
+        ("onnxruntime:cpu", torch.float16, None),
+        ("tensorrt-rtx:sm75", torch.float16, None),
+        ("tensorrt-rtx:sm120", torch.bfloat16, None),
+        ("jetson-orin", torch.bfloat16, None),
+        ("torch-tensorrt", torch.bfloat16, None),
+        ("aot-inductor:cpu", torch.bfloat16, None),
+    ],
+)  # fmt: skip
+def test_a_dtype_that_a_target_does_not_compute_in_is_refused(
+    spelled: str, dtype: torch.dtype, reason: str | None
+) -> None:
+    target = target_of(spelled)
+    if reason is None:
+        refuse_dtypes(target, {torch.float32, dtype})
+        return
+    with pytest.raises(LowerError) as caught:
+        refuse_dtypes(target, {torch.float32, dtype})
+    assert str(caught.value) == (
+        f"target '{target.name}:{target.device}' cannot be built in this dtype: {reason}; build in "
+        "float32 or float16, or for another target."
+    )
+
+
+@cache
+def odd_parts() -> Parts:
+    """Of a network with an operator that has no ONNX form, in a module of its own."""
+
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.digamma(x)
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain, self.tail = network()[0], torch.nn.Sequential(Odd())
+
+        def forward(self, x: torch.Tensor, **others: Any) -> torch.Tensor:
+            return self.tail(self.plain(x, **others))
+
+    wanted = Wanted("none", levels=SIGMAS, geometry={"views": 2, "frames": 3})
+    return take_apart(Whole().eval(), (), network()[1], wanted)
+
+
+@pytest.mark.parametrize("spelled", [*sorted({*TARGETS} - {"tensorrt-rtx"}), "tensorrt-rtx:sm89"])
+def test_an_operator_that_no_graph_takes_is_named(spelled: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    with pytest.raises(LowerError) as caught:
+        assembled(tmp_path / "bundle", target_of(spelled), found=odd_parts())
+    assert str(caught.value) == (
+        "engine 'compute' is no ONNX graph: aten.digamma.default has no ONNX form here (%digamma "
+        "in module 'tail.0'; no pass removes it; write it otherwise in the model: whatever its "
+        "target, a bundle's graphs are ONNX)."
+    )

@@ -203,7 +203,7 @@ def test_an_operator_it_does_not_take_is_named_with_its_module(tmp_path: Path) -
         f"%{request.gives[0].name} in module 'down.0.camera': "
     )
     assert text.endswith(
-        "; no pass removes it; write it otherwise in the model, or choose lowering 'eager'."
+        "; no pass removes it; write it otherwise in the model, or build for target 'onnxruntime'."
     )
 
 
@@ -216,8 +216,10 @@ def test_devices_are_those_of_the_library() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_what_needs_a_gpu_says_so() -> None:
-    said = "builds on the GPU itself, and torch sees none here"
-    assert target_of(RTX).reasons() == (f"target 'tensorrt-rtx' {said}",)
+    assert target_of(RTX).reasons() == (
+        "torch sees no GPU here to build for; name the one that engines are for, such as "
+        "'tensorrt-rtx:sm89'",
+    )
     refit = BuildSettings(RTX, "sm89", "embedded", refit=True)
     assert why_not_built(refit) == (
         "an engine that can be refitted is built on a GPU, and torch sees none here"
@@ -251,6 +253,8 @@ def test_refit_and_streaming_are_of_weights_within() -> None:
         (f"{RTX}:sm89", {"refit": "maybe"}, "setting refit is 'maybe'; wanted 'no' or 'yes'"),
         (f"{RTX}:sm89", {"speed": "1"}, "has no setting 'speed'; there are: 'cuda_graphs', 'ref"),
         (f"{RTX}:sm89", {"weights": "none"}, "weights is 'none'; wanted 'embedded' or 'inputs'"),
+        (f"{RTX}:sm89", {"streaming_budget_mib": "all"}, "_mib is 'all'; wanted a whole number"),
+        (f"{RTX}:sm89", {"streaming_budget_mib": "64"}, "of streamed weights; set weight_stream"),
     ],
 )
 def test_a_wrong_call_is_refused(spelled: str, settings: dict[str, str], said: str) -> None:

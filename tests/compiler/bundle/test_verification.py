@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +18,20 @@ from turbo4d.compiler.bundle.assembly import Assembly, Kept
 from turbo4d.compiler.bundle.folder_lock import FolderLock
 from turbo4d.compiler.bundle.memory import memory_need
 from turbo4d.compiler.bundle.recording import record
-from turbo4d.compiler.bundle.reference import INSIDE, STEM, read_reference, reference_bytes
+from turbo4d.compiler.bundle.reference import (
+    INSIDE,
+    STEM,
+    Recorded,
+    read_reference,
+    reference_bytes,
+)
 from turbo4d.compiler.bundle.targets import target_of
 from turbo4d.compiler.bundle.tolerances import relative_error
 from turbo4d.compiler.bundle.verification import (
     AS_BUILT,
     STAND_IN,
     WHOLE_RUN,
+    _looser,
     run_tolerance,
     verify,
 )
@@ -30,10 +39,11 @@ from turbo4d.compiler.bundle.writer import BundleWriter
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.action import Action
 from turbo4d.runtime.bundle.bundle_files import sha256_of
-from turbo4d.runtime.bundle.manifest import MANIFEST, FileRow, Manifest
+from turbo4d.runtime.bundle.manifest import MANIFEST, FileRow, Manifest, TensorRow
 from turbo4d.runtime.bundle.manifest_file import read_manifest, to_json
 from turbo4d.runtime.errors import BundleError, Turbo4DError
 
+import turbo4d
 from tests.compiler.bundle.networks import SIGMAS, network, parts
 
 onnx = pytest.importorskip("onnx")
@@ -303,3 +313,131 @@ def test_what_a_run_may_be_off_follows_from_its_plan() -> None:
     streams = {"main": (*plan.streams["main"][:-1], row)}
     fitted = dataclasses.replace(plan, streams=streams)
     assert run_tolerance(torch.float32, fitted) == pytest.approx(4.5 * one)
+
+
+def test_a_small_slot_is_as_exact_as_what_it_was_taken_from(tmp_path: Path) -> None:
+    """Blocks that add next to nothing: their slots are differences of large values."""
+    module, call = copy.deepcopy(network()[0]).half(), network()[1]
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if name.endswith(
+                (".to_out.0.weight", ".to_out.0.bias", ".net.2.weight", ".net.2.bias")
+            ):
+                weight.mul_(1e-3)
+    given = {name: value.half() for name, value in call.items()}
+    turbo4d.build(
+        module, kwargs=given, plan="balanced", levels=SIGMAS, use=("block",), target="onnxruntime",
+        out=tmp_path / "bundle",
+    )  # fmt: skip
+    found = verify(tmp_path / "bundle")
+    assert {row.status for row in found.rows} == {"passed"}
+    assert found.reference is not None
+    calls = [call for call in found.reference.calls.values() if call.slots_out]
+    assert calls
+    small = 0.0
+    for call in calls:
+        assert {*call.sizes} == {*range(len(call.slots_out))}  # every slot of a block is one
+        for at, size in call.sizes.items():
+            small = max(small, size / float(call.slots_out[at][1].float().norm()))
+    assert small > 30
+    # Without the sizes the same engine fails, and not because it is wrong.
+    bare = {name: dataclasses.replace(call, sizes={})
+            for name, call in found.reference.calls.items()}  # fmt: skip
+    path = next((tmp_path / "bundle").glob(f"{STEM}.*"))
+    stripped = reference_bytes(dataclasses.replace(found.reference, calls=bare))
+
+    def change(place: Path, manifest: Manifest) -> str:
+        (place / path.name).write_bytes(stripped)
+        return path.name
+
+    strict = verify(damaged(tmp_path / "bundle", tmp_path / "bare", change))
+    failed = strict.failures(require_run=True)
+    assert failed
+    assert all(row.worst is not None and row.worst[0].startswith("slot ") for row in failed)
+
+
+def test_each_row_says_why_its_own_engine_does_not_run(bundle: Path, tmp_path: Path) -> None:
+    place = tmp_path / "native"
+    shutil.copytree(bundle, place)
+    manifest = read_manifest(place)
+    engines = tuple(
+        dataclasses.replace(row, engine="" if row.name == "compute" else row.graph)
+        for row in manifest.engines
+    )
+    target = dataclasses.replace(manifest.target, name="aot-inductor", settings={})
+    told = dataclasses.replace(manifest, target=target, engines=engines)
+    (place / MANIFEST).write_text(to_json(told))
+    reasons = {row.name: row.reason for row in verify(place, strict=True).rows}
+    native = (
+        "AOTInductor on cpu: its file holds native code; load it with allow_native=True where you "
+        "trust it"
+    )
+    assert reasons.pop("compute") == "AOTInductor on cpu: no engine was built"
+    assert {*reasons.values()} == {native}
+
+
+def test_engines_beside_one_that_does_not_open_say_so(bundle: Path, tmp_path: Path) -> None:
+    def change(place: Path, manifest: Manifest) -> str:
+        row = next(row for row in manifest.engines if row.name == "compute+core.w")
+        (place / row.graph).write_bytes(b"no graph")
+        return row.graph
+
+    place = damaged(bundle, tmp_path / "damaged", change)
+    reasons = {row.name: row.reason for row in verify(place, strict=True).rows}
+    first = reasons.pop("compute+core.w")
+    assert first.startswith("ONNX Runtime as built on cpu: ONNX Runtime ")
+    assert {*reasons.values()} == {
+        "it runs here as it was built, and engine 'compute+core.w' of the same bundle does not"
+    }
+
+
+def test_a_damaged_file_is_no_engine_that_cannot_run(bundle: Path, tmp_path: Path) -> None:
+    place = tmp_path / "damaged"
+    shutil.copytree(bundle, place)
+    next(place.glob(f"{STEM}.*")).unlink()
+    with pytest.raises(BundleError, match=STEM):
+        verify(place, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["LayerNormalization", "Conv"])
+def test_a_wrong_layer_inside_a_branch_is_named(kind: str, tmp_path: Path) -> None:
+    def change(place: Path, manifest: Manifest) -> str:
+        row = next(row for row in manifest.engines if row.name == "conditional")
+        model = onnx.load(str(place / row.graph), load_external_data=False)
+        node = next(node for node in _nodes(model.graph) if node.op_type == kind)
+        for attribute in node.attribute:
+            if attribute.name == "epsilon":
+                attribute.f = 10.0
+            if attribute.name in ("dilations", "pads"):
+                attribute.ints[:] = [2] * len(attribute.ints)
+        (place / row.graph).write_bytes(model.SerializeToString())
+        return row.graph
+
+    place = damaged(built(tmp_path / "bundle", "conditional"), tmp_path / "wrong", change)
+    rows = {row.name: row for row in verify(place).rows}
+    assert rows["compute"].status == rows["compute+core.w"].status == "failed"
+    assert kind in rows["compute"].layer, rows["compute"].layer
+    assert " from the recorded values" in rows["compute"].layer
+    assert rows["compute"].layer == rows["compute+core.w"].layer
+
+
+def _nodes(graph: Any) -> Any:
+    """Of a graph and of its branches."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes(attribute.g)
+
+
+def test_a_looser_bound_is_of_the_slot_that_the_variant_writes() -> None:
+    kinds = [("output", "0"), ("slot", "a"), ("slot", "b"), ("slot", "b"), ("slot", "c")]
+    gives = [
+        TensorRow(f"given_{at}", kind, source, (2,), "float32")  # type: ignore[arg-type]
+        for at, (kind, source) in enumerate(kinds)
+    ]
+    slots = tuple((name, torch.tensor([3.0, 4.0]) * scale)
+                  for name, scale in (("b", 1), ("b", 2), ("c", 0)))  # fmt: skip
+    call = Recorded("v", 0, {}, (), (), (), slots, {}, {0: 50.0, 1: 5.0, 2: 1.0})
+    assert _looser(gives, call) == {"given_2": 10.0, "given_3": 1.0, "given_4": math.inf}
+    one = dataclasses.replace(call, sizes={1: 20.0})
+    assert _looser(gives, one) == {"given_3": 2.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import resource
@@ -180,6 +181,26 @@ def test_a_name_that_others_rely_on_is_not_exchanged(tmp_path: Path) -> None:
         "with its manifest; build into another folder."
     )
     assert (tmp_path / "1/model.py").read_bytes() == b"one"
+
+
+def test_what_an_old_bundle_left_in_circles_goes_or_stays_unharmed(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "bundle", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_bytes(b"of somebody else")
+    (folder / "circle.0123456789ab.onnx").symlink_to("circle.0123456789ab.onnx")
+    (folder / "round").symlink_to("round")
+    (folder / "loop").symlink_to(folder / "loop" / "further")
+    (folder / "link").symlink_to(outside)
+    names = ["circle.0123456789ab.onnx", "round", "round/within", "loop/within", "link",
+             "../outside", str(outside), "x" * 5000, "a\0b", "none"]  # fmt: skip
+    files = {name: {"sha256": "x"} for name in names}
+    old = {"schema_version": 1, "digest": "", "files": files}
+    (folder / MANIFEST).write_text(json.dumps(old))
+    with BundleWriter(folder) as writer:
+        name, _ = writer.write("new", ".bin", lambda file: file.write(b"new"))
+        writer.finish(json.dumps({**old, "files": {name: {"sha256": "y"}}}))
+    assert {path.name for path in folder.iterdir()} == {MANIFEST, name, "loop"}
+    assert outside.read_bytes() == b"of somebody else"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from turbo4d.runtime.bundle.manifest import EngineRow, TensorRow
 from turbo4d.runtime.engines import tensorrt
+from turbo4d.runtime.engines.kernel_cache import kernel_cache_path
 from turbo4d.runtime.engines.tensorrt import TensorRTSession, library, open_engine, open_kit
 from turbo4d.runtime.engines.tensorrt_build import rebuild_engine
 from turbo4d.runtime.errors import EngineError
@@ -189,6 +190,101 @@ def test_without_the_library_it_is_named() -> None:
         pytest.skip("TensorRT is installed")
     with pytest.raises(EngineError, match="target 'tensorrt' needs the package tensorrt, which"):
         library("tensorrt")
+
+
+class Streaming(Engine):
+    """Holds 4 MiB of weights that may stay on the host, as far as it was built so."""
+
+    streamable_weights_size = 4 << 20
+
+    def __init__(self, streams: bool) -> None:
+        super().__init__()
+        self.streams = streams
+        self._budget = self.streamable_weights_size
+
+    @property
+    def weight_streaming_budget_v2(self) -> int:
+        return self._budget
+
+    @weight_streaming_budget_v2.setter
+    def weight_streaming_budget_v2(self, budget: int) -> None:
+        if self.streams:
+            self._budget = budget
+
+
+@pytest.mark.parametrize(("asked_mib", "kept_mib"), [("3", 3), ("100", 4), ("0", 0)])
+def test_a_budget_bounds_what_lies_on_the_gpu(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_mib: str, kept_mib: int
+) -> None:
+    held: Any = Held(tmp_path)
+    settings = {"streaming_budget_mib": asked_mib}
+    target = SimpleNamespace(name="tensorrt", settings=settings)
+    monkeypatch.setattr(held, "manifest", SimpleNamespace(target=target))
+    found = Streaming(streams=True)
+    library_ = SimpleNamespace(deserialize_cuda_engine={b"whole": found}.get)
+    monkeypatch.setattr(tensorrt.library("tensorrt"), "Runtime", lambda log: library_)
+    tensorrt.open_plan(held, ROW, held, b"whole")
+    assert found.weight_streaming_budget_v2 == kept_mib << 20
+    if kept_mib == 4:
+        return
+    found = Streaming(streams=False)
+    library_.deserialize_cuda_engine = {b"whole": found}.get
+    with pytest.raises(EngineError, match=r"^engine 'compute' does not stream its weights within"):
+        tensorrt.open_plan(held, ROW, held, b"whole")
+
+
+class Compiling(Engine):
+    """Compiles its kernels when its context is made, unless the cache has them."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.said = said
+        self.held = b""
+
+    def create_runtime_config(self) -> Compiling:
+        return self
+
+    def create_runtime_cache(self) -> Compiling:
+        return self
+
+    def set_runtime_cache(self, cache: Any) -> bool:
+        assert cache is self
+        return True
+
+    def deserialize(self, data: bytes) -> bool:
+        self.held = data if data == b"kernels" else b""
+        return bool(self.held)
+
+    def serialize(self) -> bytes:
+        return self.held
+
+    def create_execution_context(self, config: Any = None) -> Engine:
+        self.said.append("taken" if self.held else "compiled")
+        self.held = b"kernels"
+        return self
+
+
+def test_kernels_are_kept_between_processes(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said: list[str] = []
+    made = SimpleNamespace(deserialize_cuda_engine=lambda plan: Compiling(said))
+    monkeypatch.setattr(tensorrt.library("tensorrt"), "Runtime", lambda log: made)
+    opened()  # not run: nothing is kept
+    for _ in range(2):
+        opened()([X, SLOT, COMPUTED])
+    path = kernel_cache_path(b"whole")
+    assert path.read_bytes() == b"kernels"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    path.write_bytes(b"of another driver")
+    opened()([X, SLOT, COMPUTED])
+    assert path.read_bytes() == b"kernels"
+    assert said == ["compiled", "compiled", "taken", "compiled"]
+    assert kernel_cache_path(b"other") != path
+    path.unlink()
+    path.mkdir()  # nothing can be written there
+    torch.testing.assert_close(opened()([X, SLOT, COMPUTED])[1], SLOT + 1)
 
 
 class Held:
