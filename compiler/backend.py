@@ -16,6 +16,7 @@ from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.engine import Engine
 from turbo4d.runtime.errors import OptionError, Turbo4DError
 from turbo4d.runtime.holding import Holding
+from turbo4d.runtime.host_memory import keep_freed_memory
 from turbo4d.runtime.log import say
 from turbo4d.runtime.passed_on import PassedOn
 from turbo4d.runtime.runner import Runner
@@ -132,6 +133,8 @@ def compile_piece(
 
 
 def _runner(analysis: Analysis, options: Options, lowering: Lowering, piece: str = "") -> Runner:
+    if options.keep_memory:
+        keep_freed_memory()
     merge = options.merge_projections
     engines: Callable[[VariantKey], Engine]
     if options.conditional:
@@ -151,7 +154,7 @@ def _runner(analysis: Analysis, options: Options, lowering: Lowering, piece: str
         max_cache_bytes=options.max_cache_bytes,
         prologue=partial(build_prologue, analysis, merge_projections=merge),
         adaptive=bounds_of(options.adaptive),
-        holding=Holding(options.fixed_slots, options.offload),
+        holding=Holding(options.fixed_slots, options.offload, options.cuda_graphs),
         made_with=options,
     )
 

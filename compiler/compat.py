@@ -10,7 +10,8 @@ import inspect
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -104,6 +105,15 @@ def flatten_with_path(tree: object) -> list[tuple[tuple[Any, ...], Any]]:
     """Every leaf of a nest of tuples, lists and dicts, with the keys that lead to it."""
     leaves, _ = pytree.tree_flatten_with_path(tree)
     return leaves
+
+
+def marked_open(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Axes of a tensor whose size Dynamo was told to leave open.
+
+    Relies on the attributes that `mark_dynamic` and `mark_unbacked` set.
+    """
+    names = ("_dynamo_dynamic_indices", "_dynamo_unbacked_indices")
+    return tuple(sorted({axis for name in names for axis in getattr(tensor, name, ())}))
 
 
 def unflattened(spec: Any, tensors: Sequence[Any], literals: Mapping[int, object]) -> Any:
@@ -352,13 +362,47 @@ def compile_with_inductor(module: fx.GraphModule, inputs: Sequence[Form]) -> Com
     return Compiled(compiled, context.reported)
 
 
+@contextmanager
+def without_input_checks() -> Generator[None]:
+    """Packages hold no code that checks dtype, sizes and strides of each input.
+
+    It would run only where a variable of the environment asks for it, and is more than half of the
+    C++ of a graph with hundreds of weights as inputs; a bundle compares the forms itself. Relies on
+    `CppWrapperCpu.generate_input_output_runtime_checks`, which writes a check for each of
+    `V.graph.graph_inputs`; where torch has no such method, nothing is left out.
+    """
+    from torch._inductor.codegen.cpp_wrapper_cpu import CppWrapperCpu
+    from torch._inductor.virtualized import V
+
+    name = "generate_input_output_runtime_checks"
+    written: Any = getattr(CppWrapperCpu, name, None)
+    if written is None:
+        yield
+        return
+
+    def bare(self: Any) -> None:
+        graph: Any = V.graph
+        inputs, graph.graph_inputs = graph.graph_inputs, {}
+        try:
+            written(self)
+        finally:
+            graph.graph_inputs = inputs
+
+    setattr(CppWrapperCpu, name, bare)
+    try:
+        yield
+    finally:
+        setattr(CppWrapperCpu, name, written)
+
+
 def compile_ahead(
     module: fx.GraphModule, inputs: Sequence[torch.Tensor], path: str | os.PathLike[str]
 ) -> None:
     """Compile a flat functional graph to a package of native code.
 
     Relies on `aoti_compile_and_package`. With `dynamic_threads` the code asks for the number of
-    threads when it runs, instead of having that of the machine it was compiled on.
+    threads when it runs, instead of having that of the machine it was compiled on. Checks of every
+    input are left out, see `without_input_checks`.
 
     Args:
         module: of functions and placeholders; left as it is.
@@ -371,7 +415,7 @@ def compile_ahead(
         import torch._inductor as inductor
 
         library: Any = inductor
-        with torch.no_grad(), torch._C._DisableAutocast():
+        with torch.no_grad(), torch._C._DisableAutocast(), without_input_checks():
             program = torch.export.export(module, tuple(inputs), strict=False)
             library.aoti_compile_and_package(
                 program,
@@ -402,6 +446,17 @@ def inductor_lacks(device: torch.device) -> str | None:
 
         return None if has_triton() else "triton is missing, or too new for this GPU"
     return f"device {device.type!r} runs no kernels"
+
+
+def inductor_compiler() -> tuple[str, Path]:
+    """The C++ compiler that Inductor calls, and the folder in which it keeps what that makes.
+
+    Relies on `get_cpp_compiler` and `cache_dir`; that there is one, see `inductor_lacks`.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return get_cpp_compiler(), Path(cache_dir())
 
 
 def inductor_settings() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import fx
 from turbo4d.compiler.analysis import Analysis
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.flops import MULTIPLIERS, count_flops
 from turbo4d.compiler.flow import only_for
+from turbo4d.compiler.regions import Region
 from turbo4d.compiler.sites import SELF_KINDS, Site
 from turbo4d.compiler.specialise import Variant
 
@@ -19,10 +20,25 @@ def flops_by_kind(analysis: Analysis) -> dict[str, int]:
     A kind of self-attention has its blocks' projections and feed-forwards; "cross" and "reference"
     have the attention with its four projections; "other" is everything outside blocks.
     """
-    nodes: dict[str, fx.Node] = {node.name: node for node in analysis.capture.module.graph.nodes}
+    owner = kinds_of(analysis, analysis.capture.module.graph)
+    totals = {kind: 0 for kind in (*SELF_KINDS, "cross", "reference", "other")}
+    for name, flops in analysis.flops.items():
+        kind = owner.get(name, "other")
+        totals[kind] = totals.get(kind, 0) + flops
+    return {kind: flops for kind, flops in totals.items() if flops or kind == "other"}
+
+
+def kinds_of(analysis: Analysis, graph: fx.Graph) -> dict[str, str]:
+    """The kind of attention that each node of a graph serves, by node name; others are left out.
+
+    Args:
+        analysis: of the model.
+        graph: its own, or of one of its variants; what is not executed there owns nothing.
+    """
+    nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
     owner: dict[str, str] = {}
     for site in analysis.sites:
-        if site.kind not in SELF_KINDS:
+        if site.kind not in SELF_KINDS and site.node in nodes:
             for name in _with_projections(nodes[site.node]):
                 owner.setdefault(name, site.kind)
     kinds = {site.name: site.kind for site in analysis.sites}
@@ -30,14 +46,24 @@ def flops_by_kind(analysis: Analysis) -> dict[str, int]:
     for region in sorted(analysis.regions, key=lambda region: region.nodes):
         own = [kinds[name] for name in region.sites if kinds[name] in SELF_KINDS]
         if region.kind == "block" or (region.kind == "chain" and len(set(own)) == 1):
-            values = [nodes[port.value] for port in region.ports]
-            for node in only_for(values, [nodes[entry] for entry in region.entries]):
-                owner.setdefault(node.name, own[0])
-    totals = {kind: 0 for kind in (*SELF_KINDS, "cross", "reference", "other")}
-    for name, flops in analysis.flops.items():
-        kind = owner.get(name, "other")
-        totals[kind] = totals.get(kind, 0) + flops
-    return {kind: flops for kind, flops in totals.items() if flops or kind == "other"}
+            for name in nodes_of(region, nodes):
+                owner.setdefault(name, own[0])
+    return owner
+
+
+def nodes_of(region: Region, nodes: Mapping[str, fx.Node]) -> tuple[str, ...]:
+    """The nodes of a graph that only this region needs; none where it is not executed.
+
+    Args:
+        region: of the model.
+        nodes: of the graph, by name.
+    """
+    values = [nodes[port.value] for port in region.ports if port.value in nodes]
+    if len(values) < len(region.ports) or any(value.op == "placeholder" for value in values):
+        return ()
+    # An entry that the prologue gives is a placeholder under another name, where the search ends.
+    entries = [nodes[entry] for entry in region.entries if entry in nodes]
+    return tuple(node.name for node in only_for(values, entries))
 
 
 def folded_sites(analysis: Analysis) -> tuple[Site, ...]:

@@ -39,6 +39,10 @@ class Options:
         fixed_slots: whether slots have addresses that do not move during a session, which CUDA
             graphs and TensorRT ask for; what steps write is then copied.
         offload: whether slots that the next step does not read wait on the host, on CUDA alone.
+        cuda_graphs: whether each variant's whole step is recorded as a CUDA graph and replayed; on
+            CUDA alone.
+        keep_memory: whether what steps free on the host stays with the process; see
+            runtime/host_memory.py for what that does to the whole of it.
         strict: whether what would be a reported event is an error.
         max_cache_bytes: what all slots together may hold.
     """
@@ -56,6 +60,8 @@ class Options:
     nonfinite: Nonfinite = "refresh"
     fixed_slots: bool = False
     offload: bool = False
+    cuda_graphs: bool = False
+    keep_memory: bool = False
     strict: bool = False
     max_cache_bytes: int | None = None
 
@@ -100,6 +106,8 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "nonfinite": ((str,), "'ignore', 'raise' or 'refresh'"),
     "fixed_slots": ((bool,), "True or False"),
     "offload": ((bool,), "True or False"),
+    "cuda_graphs": ((bool,), "True or False"),
+    "keep_memory": ((bool,), "True or False"),
     "strict": ((bool,), "True or False"),
     "max_cache_bytes": ((int, _NONE), "a number of bytes"),
 }

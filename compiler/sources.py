@@ -15,6 +15,10 @@ _STEP = re.compile(
 )
 _ROOT = re.compile(r"[LG]\[(?P<quote>['\"])(?P<name>.*?)(?P=quote)\]")
 _ITEM = re.compile(r"\[(?:(?P<quote>['\"])(?P<key>.*?)(?P=quote)|(?P<index>\d+))\]")
+# How Dynamo reaches a table of a module whose class has a `__getattr__` of its own.
+_TABLE = re.compile(
+    r"\.__dict__\[(?P<quote>['\"])(?P<table>_modules|_parameters|_buffers)(?P=quote)\]"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ def read_sources(expressions: Sequence[str], signature: inspect.Signature | None
         expressions: of all placeholders of a graph.
         signature: of the module's forward, where the module is known.
     """
+    expressions = [_TABLE.sub(r".\g<table>", expression) for expression in expressions]
     found = [_read(expression) for expression in expressions]
     roots = {source.root for source in found if source.root}
     for index, expression in enumerate(expressions):

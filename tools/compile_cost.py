@@ -1,4 +1,4 @@
-"""Measures what compiling costs: plain torch.compile beside lowering 'inductor' for a whole plan.
+"""Measures what compiling costs: plain torch.compile beside two lowerings of a whole plan.
 
 Each figure is of a fresh process. Cold runs start with an empty TORCHINDUCTOR_CACHE_DIR of their
 own, warm runs with what the cold one left. Seconds run from the call of torch.compile to the first
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from torch import Tensor
 from turbo4d.compiler.analysis import Analysis
 from turbo4d.compiler.backend import CompiledDenoiser, compile_denoiser, lower, signature_of
 from turbo4d.compiler.exact import exact_form
+from turbo4d.compiler.lower import get_lowering
 from turbo4d.compiler.lower.eager import EagerPrologue
-from turbo4d.compiler.lower.inductor import InductorLowering
 from turbo4d.compiler.options import Options
 from turbo4d.compiler.specialise import specialise
 from turbo4d.models.example_inputs import example_inputs
@@ -44,24 +44,30 @@ from turbo4d.tools.timing import alternate
 
 PLAN = "balanced"
 STEPS = 20
+# torch.compile as it is, and turbo4d under lowering "inductor" and under "native".
+SYSTEMS = ("plain", "turbo", "native")
 COMPUTE = VariantKey((), (), exact=True)
 
 
 class Door:
     """turbo4d's backend, which at the first call builds every variant of the plan.
 
+    Args:
+        lowering: of the variants.
+
     Attributes:
         found: what was built, and what it cost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lowering: str = "inductor") -> None:
         self.found: dict[str, Any] = {}
+        self._lowering = lowering
         self._engine: Any = None
         self._values: Sequence[Tensor] = ()
 
     def __call__(self, gm: Any, inputs: Sequence[Any]) -> CompiledDenoiser:
         begun = clock()
-        denoiser = compile_denoiser(gm, inputs, Options.read({"lowering": "inductor"}))
+        denoiser = compile_denoiser(gm, inputs, Options.read({"lowering": self._lowering}))
         if denoiser.analysis is None:
             raise SystemExit("compile-cost: the model is no denoiser")
         self.found["capture"] = since(begun)
@@ -76,19 +82,20 @@ class Door:
         return self._engine(args, self._values, ())[0]
 
     def _build(self, args: Sequence[Tensor]) -> None:
-        analysis, lowering = self._analysis, InductorLowering()
+        analysis, lowering = self._analysis, get_lowering(self._lowering)
+        held: Collection[object] = getattr(lowering, "library", ())
         begun = clock()
         self._values = EagerPrologue(exact_form(analysis).prologue)(args)
         self.found["prologue"] = since(begun)
         rows: list[dict[str, Any]] = []
         for key in (*keys_of(analysis), COMPUTE):
-            begun, before = clock(), len(lowering.library)
+            begun, before = clock(), len(held)
             engine: Any = lower(specialise(analysis, key), lowering)
-            new = len(lowering.library) - before
-            counts = {"segments": len(engine.program.steps), "new": new}
+            steps = engine.program.steps if self._lowering == "inductor" else ()
+            counts = {"segments": len(steps), "new": len(held) - before}
             rows.append({"name": key.name, **counts, **since(begun)})
             self._engine = engine
-        self.found |= {"variants": rows, "distinct_segments": len(lowering.library)}
+        self.found |= {"variants": rows, "distinct_segments": len(held)}
 
 
 def keys_of(analysis: Analysis) -> list[VariantKey]:
@@ -118,12 +125,13 @@ def since(begun: dict[str, float]) -> dict[str, float]:
 
 
 def child(system: str, model: str, runs: int) -> dict[str, Any]:
-    """What one process measures: "plain", "turbo", or "steps", which compares their speed."""
+    """What one process measures: one of SYSTEMS, or "steps", which compares their speed."""
     network = load_model(model, None, torch.float32, torch.device("cpu")).network
     call: dict[str, Any] = dict(example_inputs(network.config, branches=2, dtype=torch.float32))
-    door = Door()
+    door = Door("native" if system == "native" else "inductor")
     plain = torch.compile(network, backend="inductor", dynamic=False)
     turbo = torch.compile(network, backend=door, dynamic=False)
+    native = torch.compile(network, backend=Door("native"), dynamic=False)
     if system == "steps":
         with torch.no_grad():
             return steps(
@@ -131,6 +139,7 @@ def child(system: str, model: str, runs: int) -> dict[str, Any]:
                     "eager": lambda: network(**call),
                     "plain": lambda: plain(**call),
                     "turbo": lambda: turbo(**call),
+                    "native": lambda: native(**call),
                 },
                 runs,
             )
@@ -182,7 +191,7 @@ def measure(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
         "commit": commit(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        caches = {system: Path(folder) / system for system in ("plain", "turbo")}
+        caches = {system: Path(folder) / system for system in SYSTEMS}
         for system, cache in caches.items():
             for state in ("cold", "warm"):
                 say(f"{system}, {state}")
@@ -203,7 +212,8 @@ def summary(found: dict[str, Any]) -> str:
         f"{found['model']}: cold {cold['wall_s']} s ({cold['cpu_s']} s CPU) for "
         f"{len(cold['variants'])} variants of {cold['distinct_segments']} distinct segments, plain "
         f"{plain['wall_s']} s ({plain['cpu_s']} s CPU); warm {found['turbo_warm']['wall_s']} s, "
-        f"plain {found['plain_warm']['wall_s']} s; a step {step['turbo']['median_s']} s, plain "
+        f"plain {found['plain_warm']['wall_s']} s; native cold {found['native_cold']['wall_s']} s; "
+        f"a step {step['turbo']['median_s']} s, native {step['native']['median_s']} s, plain "
         f"{step['plain']['median_s']} s, eager {step['eager']['median_s']} s; {found['device']}"
     )
 
@@ -213,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="nano", help="nano or tiny")
     parser.add_argument("--runs", type=int, default=9, help="of each step (default: 9)")
     parser.add_argument("--out", type=Path, help="a JSON file")
-    parser.add_argument("--child", choices=("plain", "turbo", "steps"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=(*SYSTEMS, "steps"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
         print(json.dumps(child(args.child, args.model, args.runs)))

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> Outcome:
 def examine() -> dict[str, Any]:
     """What --json prints."""
     import torch
+    from turbo4d.compiler.bundle.store import store_folder
+    from turbo4d.compiler.bundle.store_size import bound_bytes, stored_bytes
     from turbo4d.models.nano import weights_path
     from turbo4d.tools.environment import commit, device_name
     from turbo4d.tools.target_probe import as_rows, probe_targets
@@ -61,6 +63,11 @@ def examine() -> dict[str, Any]:
         "nano_weights": {"usable": weights_path().is_file(), "reason": _weights_reason()},
         "lowerings": [_lowering(name, built) for name, built in LOWERINGS.items()],
         "targets": as_rows(probe_targets()),
+        "engine_store": {
+            "folder": str(store_folder()),
+            "size_bytes": stored_bytes(store_folder()),
+            "bound_bytes": bound_bytes(),
+        },
     }
 
 
@@ -80,6 +87,12 @@ def describe(data: dict[str, Any]) -> str:
     width = max(len(row["name"]) for row in data["lowerings"])
     lines += [f"  {row['name']:<{width}}  {_yes(row)}" for row in data["lowerings"]]
     lines += ["", "targets of turbo4d build", *as_lines(data["targets"])]
+    store = data["engine_store"]
+    lines += [
+        "",
+        f"engine store  {store['folder']}: {store['size_bytes'] / 2**20:.0f} MiB of at most "
+        f"{store['bound_bytes'] / 2**20:.0f} (TURBO4D_ENGINE_STORE_MIB)",
+    ]
     return "\n".join(lines)
 
 
@@ -113,6 +126,10 @@ def _lowering(name: str, built: bool) -> dict[str, Any]:
         return {"name": name, "usable": True, "reason": "plain torch, on the CPU and on CUDA"}
     if name == "inductor":
         return {"name": name, **_inductor()}
+    if name == "native":
+        return {"name": name, **_native()}
+    if name == "triton-kernels":
+        return {"name": name, **_triton_kernels()}
     if built:
         usable = importlib.util.find_spec(_LIBRARY[name][0]) is not None
         return {"name": name, "usable": usable, "reason": _library(name)}
@@ -131,6 +148,25 @@ def _inductor() -> dict[str, Any]:
     lacks = {device: inductor_lacks(torch.device(device)) for device in devices}
     rows = [f"on {device}, {why or 'nothing is missing'}" for device, why in lacks.items()]
     return {"usable": None in lacks.values(), "reason": "; ".join(rows)}
+
+
+def _native() -> dict[str, Any]:
+    import torch
+    from turbo4d.compiler.compat import inductor_lacks
+    from turbo4d.compiler.lower.row_kernels import row_kernels_lack
+
+    lacks = row_kernels_lack() or inductor_lacks(torch.device("cpu"))
+    return {"usable": lacks is None, "reason": f"on cpu, {lacks or 'nothing is missing'}"}
+
+
+def _triton_kernels() -> dict[str, Any]:
+    import torch
+    from turbo4d.runtime.tiny_attention import missing
+
+    if not torch.cuda.is_available():
+        return {"usable": False, "reason": "its kernels run on CUDA, and torch sees no device"}
+    lacks = missing(torch.device("cuda"))
+    return {"usable": lacks is None, "reason": f"on cuda, {lacks or 'nothing is missing'}"}
 
 
 def _library(name: str) -> str:

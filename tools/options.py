@@ -18,7 +18,9 @@ DTYPES = ("fp32", "bf16")
 LOWERINGS = {
     "eager": True,
     "inductor": True,
+    "native": True,
     "onnxruntime": True,
+    "triton-kernels": True,
     "tensorrt-rtx": False,
     "tensorrt": False,
     "torch-tensorrt": False,

@@ -220,7 +220,8 @@ class Harness:
     @cached_property
     def weights_sha256(self) -> str:
         """Digest of the weights that the network computes with."""
-        held = self._network.state_dict()
+        # Buffers that no checkpoint keeps are computed with as well.
+        held = {**self._network.state_dict(), **dict(self._network.named_buffers())}
         used = [row.target for row in self.analysis.capture.table if row.kind == "weight"]
         return weights_digest((name, held[name]) for name in used)
 

@@ -11,9 +11,12 @@ from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.specialise import Variant
 from turbo4d.runtime.engine import Engine
 
+from .auto import AutoLowering
 from .eager import EagerLowering, EagerPrologue
 from .inductor import InductorLowering
+from .native import NativeLowering
 from .onnxruntime import OnnxRuntimeLowering
+from .triton_kernels import TritonKernelsLowering
 
 if TYPE_CHECKING:
     from turbo4d.compiler.prologue import Prologue
@@ -64,23 +67,23 @@ def lower_prologue(
 LOWERINGS: dict[str, type[Lowering]] = {
     "eager": EagerLowering,
     "inductor": InductorLowering,
+    "native": NativeLowering,
     "onnxruntime": OnnxRuntimeLowering,
+    "triton-kernels": TritonKernelsLowering,
 }
-# On a CPU compiling pays late: nano, 2 cores of an AMD EPYC, torch 2.13, balanced: 133 s of CPU for
-# all engines, while a step of 0.57 s saves less than half of that. A sample has some 20 steps.
-AUTO = ("eager",)
-"""What "auto" tries, in order."""
+AUTO = "auto"
+"""The lowering that picks another for each variant; no choice of its own."""
 
 
 def get_lowering(name: str) -> Lowering:
-    """The lowering called `name`; "auto" is the first of `AUTO`.
+    """The lowering called `name`; "auto" picks one for each variant.
 
     Raises:
         LowerError: for an unknown name, with the choices.
     """
-    found = LOWERINGS.get(AUTO[0] if name == "auto" else name)
+    found = AutoLowering if name == AUTO else LOWERINGS.get(name)
     if found is None:
-        choices = sorted([*LOWERINGS, "auto"])
+        choices = sorted([*LOWERINGS, AUTO])
         close = difflib.get_close_matches(name, choices, n=1)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         raise LowerError(

@@ -16,7 +16,9 @@ from turbo4d.compiler.compat import inductor_lacks
 from turbo4d.passes.base import returned
 
 from .eager import picker
+from .native import fused
 from .program import Program, Strides, form_of, laid_out
+from .row_kernels import row_kernels_lack
 from .segment_library import LIBRARY, SegmentLibrary
 
 if TYPE_CHECKING:
@@ -43,18 +45,19 @@ class InductorEngine:
         self._outputs = variant.outputs
         self._pick = picker(variant.arg_indices)
         self._pick_prologue = picker(variant.prologue_indices)
-        given, results = _values(variant.module.graph)
+        graph, cuts = _fused(variant)
+        given, results = _values(graph)
         first = len(given) - len(variant.reads)
         layouts = [*map(Tensor.stride, given[:first]), *map(slot_strides, given[first:])]
         self._layouts = layouts[len(variant.arg_indices) :]
         self.program = Program(
-            variant.module.graph,
+            graph,
             inputs=[*map(form_of, given, layouts)],
             results=[
                 *map(Tensor.stride, results[: variant.outputs]),
                 *map(slot_strides, results[variant.outputs :]),
             ],
-            cuts=variant.cuts,
+            cuts=cuts,
             library=library,
             label=variant.key.name,
         )
@@ -138,6 +141,14 @@ def slot_strides(value: Tensor) -> Strides:
     if value.device.type == "cpu" and value.dim() == 4:
         return torch.empty_like(value, memory_format=torch.channels_last).stride()
     return value.stride()
+
+
+def _fused(variant: Variant) -> tuple[fx.Graph, frozenset[str]]:
+    """A variant's graph, what the row kernels compute being one call each, and where to cut it."""
+    if row_kernels_lack() is not None:
+        return variant.module.graph, variant.cuts
+    graph, found = fused(variant)
+    return graph, variant.cuts | found.stored
 
 
 def _values(graph: fx.Graph) -> tuple[list[Tensor], list[Tensor]]:

@@ -167,7 +167,8 @@ def test_a_graph_without_attention_is_refused_by_type() -> None:
 
 
 OPTIONS = (
-    "'adaptive', 'conditional', 'fixed_slots', 'geometry', 'invariant', 'level_unit', 'levels', "
+    "'adaptive', 'conditional', 'cuda_graphs', 'fixed_slots', 'geometry', 'invariant', "
+    "'keep_memory', 'level_unit', 'levels', "
     "'lowering', 'max_cache_bytes', 'merge_projections', 'nonfinite', 'offload', 'plan', "
     "'regions', 'strict'"
 )
@@ -199,8 +200,8 @@ OPTIONS = (
         (
             {"lowering": "eagre"},
             LowerError,
-            "lowering 'eagre' is unknown; choose 'auto', 'eager', 'inductor', 'onnxruntime'. "
-            "Did you mean 'eager'?",
+            "lowering 'eagre' is unknown; choose 'auto', 'eager', 'inductor', 'native', "
+            "'onnxruntime', 'triton-kernels'. Did you mean 'eager'?",
         ),
         (
             {"plan": "fats"},

@@ -271,7 +271,7 @@ def test_it_is_chosen_by_name_and_shares_the_process_library() -> None:
     lowering = get_lowering("inductor")
     assert isinstance(lowering, InductorLowering)
     assert lowering.library is LIBRARY
-    assert get_lowering("auto").name == "eager"
+    assert get_lowering("auto").name == "auto"
 
 
 def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,11 @@ def forward(x: Tensor, *more: Tensor, cond: Tensor, **extra: Tensor) -> Tensor:
         ("L['self']._buffers['table']", Source("weight", "L['self']", "table")),
         ("L['self'].rope", Source("constant", "L['self']", "rope")),
         ("L['self']._modules['a'].rope", Source("constant", "L['self']", "a.rope")),
+        # Of a class with a `__getattr__` of its own, as those of diffusers are.
+        (
+            "L['self'].__dict__['_modules']['a']._modules['1'].__dict__['_parameters']['bias']",
+            Source("weight", "L['self']", "a.1.bias"),
+        ),
         ("L['x']", Source("input", "", "x")),
         ("L['cond']['text'][0]", Source("input", "", "cond['text'][0]")),
         ("L['extra']['mask']", Source("input", "", "mask")),

@@ -1,0 +1,52 @@
+"""Lowering auto: the kernels where they can run, the module's own bits where those are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from turbo4d.compiler.lower.auto import AutoLowering
+from turbo4d.compiler.lower.eager import EagerEngine
+from turbo4d.compiler.lower.native import NativeLowering
+from turbo4d.compiler.specialise import Variant, specialise
+from turbo4d.runtime.engine import Engine
+from turbo4d.runtime.variant_key import VariantKey
+
+from tests.compiler.captures import analysed
+
+
+@dataclass
+class Native(NativeLowering):
+    """Says that it lacks `missing`, and notes what it is asked to compile."""
+
+    missing: tuple[str, ...] = ()
+    compiled: list[str] = field(default_factory=list[str])
+
+    def supports(self, variant: Variant) -> tuple[str, ...]:
+        return self.missing
+
+    def compile(self, variant: Variant) -> EagerEngine:
+        self.compiled.append(variant.key.name)
+        return EagerEngine(variant)
+
+
+@pytest.mark.parametrize(
+    ("exact", "missing", "compiled", "told"),
+    [
+        (True, (), ["compute"], "compute: lowering 'native'"),
+        (True, ("no C++",), [], "compute: lowering 'eager', not 'native': no C++"),
+        (False, (), [], "lowering 'eager', not 'native': it is to be exact in every bit"),
+    ],
+)
+def test_each_variant_has_its_lowering_and_the_reason(
+    exact: bool, missing: tuple[str, ...], compiled: list[str], told: str
+) -> None:
+    native, said = Native(missing), list[str]()
+    auto = AutoLowering(native, said.append)
+    made = specialise(analysed("chain"), VariantKey((), (), exact=exact))
+    engine: Engine = auto.compile(made)
+    assert auto.supports(made) == ()
+    assert engine.key == made.key
+    assert native.compiled == compiled
+    assert len(said) == 1
+    assert said[0].endswith(told)
