@@ -39,6 +39,11 @@ class EngineShelf:
         """Whether exact variants take values of a prologue."""
         return self._build_prologue is not None
 
+    @property
+    def built(self) -> int:
+        """How many engines were built so far, the prologue among them."""
+        return len(self._engines) + (self._prologue is not None)
+
     def get(self, key: VariantKey) -> Engine:
         """The engine of a variant, built if need be.
 

@@ -1,4 +1,4 @@
-"""How a run holds its slots, beside in what it stores them."""
+"""How a run holds its slots, beside in what it stores them, and whether its steps are recorded."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from .errors import OptionError
 
 @dataclass(frozen=True)
 class Holding:
-    """How a run holds its slots.
+    """How a run holds its slots, and whether its steps are recorded.
 
     Args:
         fixed_slots: whether each has an address that does not move during a session, which CUDA
             graphs and TensorRT ask for; what steps write is then copied.
         offload: whether those that the next step does not read wait on the host.
+        cuda_graphs: whether each engine's whole step is recorded as a CUDA graph and replayed.
 
     Raises:
         OptionError: where both are asked for.
@@ -22,6 +23,7 @@ class Holding:
 
     fixed_slots: bool = False
     offload: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.fixed_slots and self.offload:

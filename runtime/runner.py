@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .adaptive import Bounds, bounds_of
 from .bare import BareRuns
+from .cuda_graphs import CudaGraphs
 from .engine import Engine, Prologue
 from .engine_shelf import EngineShelf
 from .errors import SessionError
@@ -101,6 +102,7 @@ class Runner:
         self._adaptive = adaptive
         self._holding = holding
         self._shelf = EngineShelf(engines, prologue)
+        self._graphs = CudaGraphs(self._shelf, signature.kinds, strict=strict)
         self._weight_count = signature.weight_count
         self._digest = WeightsDigest(signature.names[: self._weight_count])
         self._first_input = len(signature.kinds) - signature.kinds.count("input")
@@ -151,8 +153,17 @@ class Runner:
 
     @property
     def notes(self) -> Sequence[Event]:
-        """What is true of every run: engines of a bundle that were opened otherwise than built."""
-        return () if self.prebuilt is None else self.prebuilt.notes()
+        """What is true of every run.
+
+        Engines of a bundle that were opened otherwise than built; those that cannot be recorded.
+        """
+        found = [] if self.prebuilt is None else [*self.prebuilt.notes()]
+        return [*found, *self._graphs.notes]
+
+    @property
+    def engines_built(self) -> int:
+        """How many engines were built so far, the prologue among them."""
+        return self._shelf.built
 
     @property
     def plan(self) -> Plan | None:
@@ -190,7 +201,7 @@ class Runner:
                 self.prebuilt,
                 self._digest.of(weights) if weights else None,
             ),
-            self._shelf,
+            self._shelf_of(holding),
             session.counts,
             session.events,
             strict=self._strict,
@@ -224,7 +235,7 @@ class Runner:
                 self._plan,
                 RunWatch(schedule, self._level_unit),
                 self._source,
-                self._shelf,
+                self._shelf_of(self._holding),
                 strict=self._strict,
                 adaptive=self._adaptive,
                 nonfinite=self._nonfinite,
@@ -232,6 +243,10 @@ class Runner:
             )
         bare: BareRuns = self._threads.bare
         return bare
+
+    def _shelf_of(self, holding: Holding) -> EngineShelf:
+        """The engines as a run calls them: themselves, or each as a recording of itself."""
+        return self._graphs if holding.cuda_graphs else self._shelf
 
     def _check(self) -> None:
         """Refuses at once what no call could follow."""

@@ -46,6 +46,7 @@ def session(
     nonfinite: Nonfinite | None = None,
     fixed_slots: bool | None = None,
     offload: bool | None = None,
+    cuda_graphs: bool | None = None,
 ) -> Session:
     """Opens a session on a compiled denoiser: `with turbo4d.session(fast, ...) as run:`.
 
@@ -71,6 +72,9 @@ def session(
         offload: whether slots that the next step does not read wait on the host, and come back
             while the step before it computes; `max_cache_bytes` then bounds what lies on the
             device. On CUDA alone. None for what `fast` was compiled with.
+        cuda_graphs: whether each variant's whole step is recorded as a CUDA graph when it comes the
+            second time, and replayed from then on; one that cannot be recorded runs as it is, with
+            an event. On CUDA alone. None for what `fast` was compiled with.
 
     Returns:
         The session, to be entered with `with`.
@@ -90,6 +94,7 @@ def session(
         nonfinite=nonfinite,
         fixed_slots=fixed_slots,
         offload=offload,
+        cuda_graphs=cuda_graphs,
     )
 
 
@@ -114,6 +119,7 @@ class Session:
         nonfinite: Nonfinite | None = None,
         fixed_slots: bool | None = None,
         offload: bool | None = None,
+        cuda_graphs: bool | None = None,
     ) -> None:
         if not callable(fast):
             raise OptionError(f"session: {type(fast).__name__} is no denoiser; it is not callable.")
@@ -123,7 +129,11 @@ class Session:
         self.nonfinite: Nonfinite | None = nonfinite
         self._holding = {
             name: given
-            for name, given in (("fixed_slots", fixed_slots), ("offload", offload))
+            for name, given in (
+                ("fixed_slots", fixed_slots),
+                ("offload", offload),
+                ("cuda_graphs", cuda_graphs),
+            )
             if given is not None
         }
         if adaptive is not None:

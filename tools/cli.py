@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "build": "turbo4d.tools.bundles.build",
     "run": "turbo4d.tools.bundles.run",
     "verify": "turbo4d.tools.bundles.verify",
+    "bench": "turbo4d.tools.bench.command",
     "doctor": "turbo4d.tools.doctor",
     "repeat": "turbo4d.tools.repeat",
 }

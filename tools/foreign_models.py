@@ -50,7 +50,7 @@ class Foreign:
 
 def svd() -> nn.Module:
     """Stable Video Diffusion's denoiser."""
-    return _made(
+    return made(
         "UNetSpatioTemporalConditionModel",
         {
             "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
@@ -64,9 +64,9 @@ def svd() -> nn.Module:
             "num_frames": FRAMES,
         },
         {
-            "sample": _randn(BATCH, FRAMES, 8, SIDE, SIDE),
+            "sample": randn(BATCH, FRAMES, 8, SIDE, SIDE),
             "timestep": torch.tensor(1.5),
-            "encoder_hidden_states": _randn(BATCH, 1, TEXT),
+            "encoder_hidden_states": randn(BATCH, 1, TEXT),
             "added_time_ids": torch.tensor([[6.0, 127.0, 0.02]]).repeat(BATCH, 1),
         },
     )
@@ -74,7 +74,7 @@ def svd() -> nn.Module:
 
 def animatediff() -> nn.Module:
     """AnimateDiff's denoiser: an image UNet with motion modules."""
-    return _made(
+    return made(
         "UNetMotionModel",
         {
             "down_block_types": ("CrossAttnDownBlockMotion", "DownBlockMotion"),
@@ -88,16 +88,16 @@ def animatediff() -> nn.Module:
             "motion_max_seq_length": 8,
         },
         {
-            "sample": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "sample": randn(BATCH, 4, FRAMES, SIDE, SIDE),
             "timestep": torch.tensor(701),
-            "encoder_hidden_states": _randn(BATCH * FRAMES, WORDS, TEXT),
+            "encoder_hidden_states": randn(BATCH * FRAMES, WORDS, TEXT),
         },
     )
 
 
 def modelscope() -> nn.Module:
     """ModelScope's text-to-video denoiser."""
-    return _made(
+    return made(
         "UNet3DConditionModel",
         {
             "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
@@ -109,16 +109,16 @@ def modelscope() -> nn.Module:
             "attention_head_dim": 8,
         },
         {
-            "sample": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "sample": randn(BATCH, 4, FRAMES, SIDE, SIDE),
             "timestep": torch.tensor(701),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
         },
     )
 
 
 def stable_diffusion() -> nn.Module:
     """Stable Diffusion's image denoiser."""
-    return _made(
+    return made(
         "UNet2DConditionModel",
         {
             "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -130,16 +130,16 @@ def stable_diffusion() -> nn.Module:
             "attention_head_dim": 2,
         },
         {
-            "sample": _randn(BATCH, 4, SIDE, SIDE),
+            "sample": randn(BATCH, 4, SIDE, SIDE),
             "timestep": torch.tensor(701),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
         },
     )
 
 
 def i2vgen_xl() -> nn.Module:
     """I2VGen-XL's image-to-video denoiser."""
-    return _made(
+    return made(
         "I2VGenXLUNet",
         {
             "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
@@ -151,19 +151,19 @@ def i2vgen_xl() -> nn.Module:
             "attention_head_dim": 2,
         },
         {
-            "sample": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "sample": randn(BATCH, 4, FRAMES, SIDE, SIDE),
             "timestep": torch.tensor(701),
             "fps": torch.tensor([16, 16]),
-            "image_latents": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
-            "image_embeddings": _randn(BATCH, TEXT),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "image_latents": randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "image_embeddings": randn(BATCH, TEXT),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
         },
     )
 
 
 def cogvideox() -> nn.Module:
     """CogVideoX: text and video tokens in one attention, two streams between the blocks."""
-    return _made(
+    return made(
         "CogVideoXTransformer3DModel",
         {
             "num_attention_heads": 2,
@@ -179,8 +179,8 @@ def cogvideox() -> nn.Module:
             "max_text_seq_length": WORDS,
         },
         {
-            "hidden_states": _randn(BATCH, FRAMES, 4, SIDE, SIDE),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "hidden_states": randn(BATCH, FRAMES, 4, SIDE, SIDE),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
             "timestep": torch.tensor([701, 701]),
         },
     )
@@ -188,7 +188,7 @@ def cogvideox() -> nn.Module:
 
 def latte() -> nn.Module:
     """Latte: a spatial and a temporal transformer block in turn."""
-    return _made(
+    return made(
         "LatteTransformer3DModel",
         {
             "num_attention_heads": 2,
@@ -206,16 +206,16 @@ def latte() -> nn.Module:
             "video_length": FRAMES,
         },
         {
-            "hidden_states": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "hidden_states": randn(BATCH, 4, FRAMES, SIDE, SIDE),
             "timestep": torch.tensor([701, 701]),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
         },
     )
 
 
 def wan() -> nn.Module:
     """Wan: attention over all video tokens, text beside it."""
-    return _made(
+    return made(
         "WanTransformer3DModel",
         {
             "num_attention_heads": 2,
@@ -229,16 +229,16 @@ def wan() -> nn.Module:
             "rope_max_seq_len": 32,
         },
         {
-            "hidden_states": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "hidden_states": randn(BATCH, 4, FRAMES, SIDE, SIDE),
             "timestep": torch.tensor([701, 701]),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
         },
     )
 
 
 def hunyuan_video() -> nn.Module:
     """HunyuanVideo: blocks of two streams, then blocks of one."""
-    return _made(
+    return made(
         "HunyuanVideoTransformer3DModel",
         {
             "in_channels": 4,
@@ -254,11 +254,11 @@ def hunyuan_video() -> nn.Module:
             "rope_axes_dim": (4, 6, 6),
         },
         {
-            "hidden_states": _randn(BATCH, 4, FRAMES, SIDE, SIDE),
+            "hidden_states": randn(BATCH, 4, FRAMES, SIDE, SIDE),
             "timestep": torch.tensor([701, 701]),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
             "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
-            "pooled_projections": _randn(BATCH, 8),
+            "pooled_projections": randn(BATCH, 8),
             "guidance": torch.tensor([6000.0, 6000.0]),
         },
     )
@@ -266,7 +266,7 @@ def hunyuan_video() -> nn.Module:
 
 def ltx_video() -> nn.Module:
     """LTX-Video: its sample comes as one row of tokens, frame after frame."""
-    return _made(
+    return made(
         "LTXVideoTransformer3DModel",
         {
             "in_channels": 8,
@@ -278,8 +278,8 @@ def ltx_video() -> nn.Module:
             "caption_channels": TEXT,
         },
         {
-            "hidden_states": _randn(BATCH, FRAMES * 4 * 4, 8),
-            "encoder_hidden_states": _randn(BATCH, WORDS, TEXT),
+            "hidden_states": randn(BATCH, FRAMES * 4 * 4, 8),
+            "encoder_hidden_states": randn(BATCH, WORDS, TEXT),
             "timestep": torch.tensor([701, 701]),
             "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
             "num_frames": FRAMES,
@@ -311,7 +311,7 @@ def build(factory: str) -> Foreign:
     return Foreign(type(module).__name__, factory, module, inputs, sample, "timestep", geometry)
 
 
-def _made(name: str, config: Mapping[str, Any], inputs: dict[str, Any]) -> nn.Module:
+def made(name: str, config: Mapping[str, Any], inputs: dict[str, Any]) -> nn.Module:
     try:
         import diffusers
     except ImportError as error:
@@ -326,5 +326,5 @@ def _made(name: str, config: Mapping[str, Any], inputs: dict[str, Any]) -> nn.Mo
     return module.eval().requires_grad_(False)
 
 
-def _randn(*shape: int) -> Tensor:
+def randn(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))

@@ -151,10 +151,14 @@ def compiled_door(
     ), session
 
 
-def measure(parameters: int, runs: int) -> dict[str, Any]:
-    """Medians in microseconds with the spread, one place after the other."""
+def places(parameters: int) -> dict[str, Callable[[], tuple[Door, Any]]]:
+    """Where a step's time may go -> what opens a door there, and its session.
+
+    Args:
+        parameters: of the toy.
+    """
     compiled = partial(compiled_door, parameters)
-    places: dict[str, Callable[[], tuple[Door, Any]]] = {
+    return {
         "runtime": partial(runtime_door, parameters),
         "front_door": partial(compiled, empty_backend, nothing, guarded=True),
         "front_door_unguarded": partial(compiled, empty_backend, nothing, guarded=False),
@@ -163,8 +167,12 @@ def measure(parameters: int, runs: int) -> dict[str, Any]:
             compiled, runtime_backend, steps_of, guarded=False
         ),
     }
+
+
+def measure(parameters: int, runs: int) -> dict[str, Any]:
+    """Medians in microseconds with the spread, one place after the other."""
     rows: dict[str, dict[str, float]] = {}
-    for name, open_place in places.items():
+    for name, open_place in places(parameters).items():
         door, session = open_place()
         spent_us(door, session, 1)  # compiles, and builds what is built once
         wall, processor = spent_us(door, session, runs)

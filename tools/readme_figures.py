@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from turbo4d.runtime.policy import KINDS
-from turbo4d.tools import bundle_tables, foreign_table
+from turbo4d.tools import bench_tables, bundle_tables, foreign_table
 from turbo4d.tools.result_tables import tables
 from turbo4d.tools.rivals import pareto
 
@@ -29,6 +29,11 @@ FOREIGN_BEGIN, FOREIGN_END = "<!-- foreign:begin -->", "<!-- foreign:end -->"
 PARETO = RESULTS / "pareto-nano-v1.json"
 BUNDLES_BEGIN, BUNDLES_END = "<!-- bundles:begin -->", "<!-- bundles:end -->"
 PARETO_BEGIN, PARETO_END = "<!-- pareto:begin -->", "<!-- pareto:end -->"
+BENCHES = {
+    "cpu": bench_tables.cpu_block,
+    "peers": bench_tables.peers_block,
+    "gpu": bench_tables.gpu_block,
+}
 
 
 def read_reports(folder: Path) -> list[dict[str, Any]]:
@@ -97,6 +102,16 @@ def with_block(readme: str, figures: str, begin: str = BEGIN, end: str = END) ->
     return f"{head}{begin}\n{figures}\n{end}{tail}"
 
 
+def bench_blocks() -> dict[tuple[str, str], str]:
+    """Of each suite of `turbo4d bench` its markers, and what stands between them."""
+    return {
+        (f"<!-- bench-{suite}:begin -->", f"<!-- bench-{suite}:end -->"): draw(
+            bench_tables.read_report(RESULTS, suite)
+        )
+        for suite, draw in BENCHES.items()
+    }
+
+
 def with_figures(readme: str) -> str:
     """The README with every block as the stored reports give it."""
     foreign = json.loads(FOREIGN.read_text()) if FOREIGN.exists() else None
@@ -104,6 +119,8 @@ def with_figures(readme: str) -> str:
     readme = with_block(readme, block(read_reports(RESULTS)))
     readme = with_block(readme, bundle_tables.block(RESULTS), BUNDLES_BEGIN, BUNDLES_END)
     readme = with_block(readme, pareto.block(measured), PARETO_BEGIN, PARETO_END)
+    for (begin, end), figures in bench_blocks().items():
+        readme = with_block(readme, figures, begin, end)
     return with_block(readme, foreign_table.block(foreign), FOREIGN_BEGIN, FOREIGN_END)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from turbo4d.tools import bench_tables
 from turbo4d.tools import granularity_tables as granularity
 from turbo4d.tools.markdown import decibels, machine, table
 from turbo4d.tools.rivals import pareto
@@ -180,6 +181,12 @@ _PARTS: Sequence[tuple[str, str, Callable[[Report], str]]] = (
         "pareto-nano-v1.json",
         pareto.full_table,
     ),
+    (
+        "Beside torch's own compiler, other policies and fewer steps",
+        "bench-cpu.json",
+        bench_tables.full_table,
+    ),
+    ("Hundreds of sessions in one process", "bench-soak.json", bench_tables.soak_line),
     ("Each kind of region alone, and the presets", "regions-nano-v1.json", _regions),
     (
         "Every granularity, alone and combined",

@@ -77,6 +77,7 @@ class Turbo:
         plan: that it carried out.
         regions: of the network.
         analysis: of the network, None before it was called.
+        denoiser: what the backend made of it, None before it was called.
     """
 
     def __init__(self, model: LoadedModel, steps: int, options: Mapping[str, Any]) -> None:
@@ -85,6 +86,7 @@ class Turbo:
         self.plan: Plan | None = None
         self.regions: tuple[RegionInfo, ...] = ()
         self.analysis: Analysis | None = None
+        self.denoiser: Callable[..., Any] | None = None
         self._flops: dict[VariantKey, int] = {}
         self._options = dict(options)
         self.network = torch.compile(
@@ -97,6 +99,7 @@ class Turbo:
         if isinstance(built, CompiledDenoiser) and built.analysis is not None:
             self.analysis = built.analysis
             self.regions = tuple(region.info for region in built.analysis.regions)
+        self.denoiser = built
         return built
 
     def sample(

@@ -26,13 +26,13 @@ def refused(capsys, *words):
 WRONG = {
     "unknown command": (
         ["genrate"],
-        "command 'genrate' is unknown (did you mean 'generate'?); choose build, calibrate, doctor, "
-        "explain, generate, repeat, run, verify; see 'turbo4d --help'.",
+        "command 'genrate' is unknown (did you mean 'generate'?); choose bench, build, calibrate, "
+        "doctor, explain, generate, repeat, run, verify; see 'turbo4d --help'.",
     ),
-    "command of a later version": (
-        ["bench"],
-        "command 'bench' is unknown; choose build, calibrate, doctor, explain, generate, repeat, "
-        "run, verify; see 'turbo4d --help'.",
+    "command that is like none": (
+        ["serve"],
+        "command 'serve' is unknown; choose bench, build, calibrate, doctor, explain, generate, "
+        "repeat, run, verify; see 'turbo4d --help'.",
     ),
     "unknown option": (
         ["generate", "--sceen", "4"],
@@ -69,7 +69,7 @@ WRONG = {
     "lowering of a later version": (
         ["generate", "--lowering", "tensorrt", "--out", "x"],
         "--lowering 'tensorrt' is not built yet in this version; choose 'eager', 'inductor', "
-        "'onnxruntime'.",
+        "'native', 'onnxruntime', 'triton-kernels'.",
     ),
     "unknown region kind": (
         ["generate", "--regions", "chain,cores", "--out", "x"],

@@ -14,6 +14,7 @@ from turbo4d.tools.readme_figures import (
     README,
     RESULTS,
     TABLES,
+    bench_blocks,
     block,
     read_reports,
     with_block,
@@ -105,6 +106,7 @@ def test_check_tells_by_its_status(figures, status, tmp_path, monkeypatch):
             (PARETO_BEGIN, "Not measured yet.", PARETO_END),
             (BUNDLES_BEGIN, bundle_tables.block(RESULTS), BUNDLES_END),
             (FOREIGN_BEGIN, "Not measured yet.", FOREIGN_END),
+            *((begin, figures, end) for (begin, end), figures in bench_blocks().items()),
         )
     )
     readme.write_text(text)

@@ -1,0 +1,294 @@
+"""Measures suite `gpu` in one call of under ten minutes; the next call goes on where it ended.
+
+It needs torch, numpy, safetensors and this checkout, which need not be installed. It begins with a
+minute's look at everything of torch that turbo4d leans on. Rows of a group share a process and take
+turns; a row that fails, runs out of memory or out of time is recorded, and the rest goes on.
+
+Examples:
+    python tools/bench/gpu_script.py --out out/gpu.json
+    python tools/bench/gpu_script.py --device cpu --model tiny --out out/gpu-small.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# The folders of the checkout are the packages below `turbo4d`; this folder's own files are not
+# modules of their own.
+sys.path[:] = [
+    str(ROOT),
+    *(p for p in sys.path if Path(p or ".").resolve() != ROOT / "tools/bench"),
+]
+import turbo4d  # noqa: E402
+
+if str(ROOT) not in turbo4d.__path__:
+    turbo4d.__path__.append(str(ROOT))
+
+_CELL, _SMOKE = "--cell", "--smoke"
+_LEAST_S = 15.0
+
+
+def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The call's words."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a JSON file, kept from call to call"
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--model", help="sv4d, sv4d2, sv4d2_8views, nano or tiny")
+    parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--runs", type=int, help="timed runs of each row (default: 2)")
+    parser.add_argument(
+        "--rows", default="*", help="only those whose name matches, as 'sv4d/eager*'"
+    )
+    parser.add_argument("--budget-s", type=float, default=570.0, help="of this call (default: 570)")
+    parser.add_argument("--smoke-s", type=float, default=60.0, help="for the look (default: 60)")
+    parser.add_argument("--force", action="store_true", help="measure anew what is there")
+    parser.add_argument("--no-smoke", action="store_true", help="leave out the look at torch")
+    parser.add_argument("--list", action="store_true", help="name the rows and end")
+    return parser.parse_args(argv)
+
+
+class Report:
+    """What was measured so far, in a file that is replaced after every line.
+
+    Args:
+        path: of the file.
+        machine: that measures; rows of another one are dropped.
+    """
+
+    def __init__(self, path: Path, machine: dict[str, Any], force: bool) -> None:
+        self._path = path
+        from turbo4d.tools.bench.store import SCHEMA_VERSION
+        from turbo4d.tools.environment import commit
+
+        self.data: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION, "suite": "gpu", "machine": machine,
+            "commit": commit(), "smoke": [], "rows": [],
+        }  # fmt: skip
+        if path.is_file() and not force:
+            found = json.loads(path.read_text())
+            if (found["schema_version"], found["machine"]) == (SCHEMA_VERSION, machine):
+                self.data = {**found, "commit": self.data["commit"]}
+
+    def has(self, digest: str) -> bool:
+        """Whether a row is done, so that it need not run again."""
+        return any(row["digest"] == digest and row.get("done") for row in self.data["rows"])
+
+    def put(self, row: dict[str, Any], done: bool) -> None:
+        """Keeps a row instead of what was known of it."""
+        rows = self.data["rows"]
+        kept = {**row, "done": done}
+        for place, old in enumerate(rows):
+            if old["name"] == row["name"]:
+                rows[place] = kept
+                break
+        else:
+            rows.append(kept)
+        self.write()
+
+    def write(self) -> None:
+        """Replaces the file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f"{self._path.name}.tmp")
+        temporary.write_text(json.dumps(self.data, indent=1) + "\n")
+        os.replace(temporary, self._path)
+
+
+def child(
+    word: str, asked: str, until: float, heard: Callable[[dict[str, Any]], None]
+) -> str | None:
+    """Runs a process of this script, and hears its lines until it ends or time is up.
+
+    Args:
+        word: what it is to be.
+        asked: its line of JSON.
+        until: on the monotonic clock.
+        heard: takes each line.
+
+    Returns:
+        Why it did not end by itself and well; None where it did.
+    """
+    words = [sys.executable, str(Path(__file__).resolve()), word]
+    # A session of its own, so that the compilers it starts end with it.
+    process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("a pipe that was asked for is not there.")
+    process.stdin.write(asked)
+    process.stdin.close()
+    lines: queue.Queue[str | None] = queue.Queue()
+    stdout = process.stdout
+
+    def read() -> None:
+        for line in stdout:
+            lines.put(line)
+        lines.put(None)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while (left := until - time.monotonic()) > 0:
+            try:
+                line = lines.get(timeout=left)
+            except queue.Empty:
+                break
+            if line is None:
+                status = process.wait()
+                return None if status == 0 else f"its process ended with status {status}"
+            if line.startswith("{"):
+                heard(json.loads(line))
+        return "time was up"
+    finally:
+        with suppress(ProcessLookupError):  # all of them ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        reader.join()
+        stdout.close()
+
+
+def measure_group(
+    specs: Sequence[Any], folder: Path, report: Report, until: float, say: Callable[[str], None]
+) -> None:
+    """Runs the rows of a group that are not done, their baseline with them, until time is up."""
+    left = [spec for spec in specs if not report.has(spec.digest)]
+    while left:
+        first = specs[0]
+        run = left if first in left or first.system != "eager" else [first, *left]
+        now: dict[str, str] = {}
+        own = {spec.digest for spec in left}
+
+        def heard(line: dict[str, Any], now: dict[str, str] = now, own: set[str] = own) -> None:
+            if "now" in line:
+                now.update(line)
+                say(f"{line['now']}: {line['stage']}")
+            elif line["row"]["digest"] in own:
+                report.put(line["row"], bool(line.get("done")))
+
+        asked = {"specs": [spec.to_json() for spec in run], "folder": str(folder)}
+        ended = child(_CELL, json.dumps(asked), until, heard)
+        if ended is None:
+            return
+        say(f"{now.get('now', specs[0].group)}: {ended}")
+        if ended == "time was up":
+            return
+        failed = [spec for spec in run if spec.name == now.get("now")]
+        for spec in failed:
+            from turbo4d.tools.bench.row import RowResult
+
+            report.put(RowResult(spec=spec, error=f"{ended}.").to_json(), done=False)
+        left = [spec for spec in left if spec not in failed and not report.has(spec.digest)]
+        if not failed or first in failed:
+            return
+
+
+def machine_of(device: str) -> dict[str, Any]:
+    """The machine and the versions, as a report names them."""
+    import platform
+
+    import torch
+    from turbo4d.tools.environment import device_name
+
+    chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else
+                          "cpu" if device == "auto" else device)  # fmt: skip
+    found: dict[str, Any] = {
+        "device": device_name(chosen),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if chosen.type == "cuda":
+        properties = torch.cuda.get_device_properties(chosen)
+        found["memory_bytes"] = properties.total_memory
+        found["capability"] = f"{properties.major}.{properties.minor}"
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; 0 where every row is done, 1 where some are left."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == [_CELL]:
+        from turbo4d.tools.bench.gpu_cell import main as cell
+
+        return cell(sys.stdin.read())
+    if words[:1] == [_SMOKE]:
+        from turbo4d.tools.bench.gpu_smoke import main as smoke
+
+        return smoke(sys.stdin.read())
+    begun = time.monotonic()
+    args = options_of(words)
+    from turbo4d.tools.bench.gpu_report import noted, text_of
+    from turbo4d.tools.bench.gpu_suite import rows
+    from turbo4d.tools.bench.suite import SuiteOptions
+
+    more = {"dtype": args.dtype, "steps": args.steps}
+    options = SuiteOptions(device=args.device, model=args.model, runs=args.runs, more=more)
+    specs = [spec for spec in rows(options) if fnmatch.fnmatch(spec.name, args.rows)]
+    if args.list:
+        print("\n".join(spec.name for spec in specs))
+        return 0
+    report = Report(args.out, machine_of(args.device), args.force)
+    folder = args.out.with_name(f"{args.out.name}.files")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((folder / "inductor").resolve()))
+    until = begun + args.budget_s
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - begun:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    looked = report.data["smoke"] and all(probe["ok"] for probe in report.data["smoke"])
+    if not args.no_smoke and not looked:
+        report.data["smoke"] = []
+        _look(report, args.device, min(until, time.monotonic() + args.smoke_s), say)
+    groups: dict[str, list[Any]] = {}
+    for spec in specs:
+        groups.setdefault(spec.group, []).append(spec)
+    for group in groups.values():
+        if until - time.monotonic() > _LEAST_S:
+            measure_group(group, folder, report, until, say)
+    report.data["rows"] = noted(report.data["rows"], [spec.name for spec in rows(options)])
+    report.write()
+    left = [spec.name for spec in specs if not report.has(spec.digest)]
+    print(text_of(report.data))
+    if left:
+        print(
+            f"{len(left)} of {len(specs)} rows are not done; the same call goes on: {left[0]} ..."
+        )
+    return 1 if left else 0
+
+
+def _look(report: Report, device: str, until: float, say: Callable[[str], None]) -> None:
+    """Tries what turbo4d leans on; each probe is kept as it comes."""
+
+    def heard(line: dict[str, Any]) -> None:
+        report.data["smoke"].append(line)
+        say(f"smoke: {line['name']}: {'ok' if line['ok'] else line['reason']}")
+        report.write()
+
+    ended = child(_SMOKE, json.dumps({"device": device}), until, heard)
+    if ended is not None:
+        heard({"name": "the look itself", "ok": False, "reason": ended, "seconds": None})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
