@@ -38,7 +38,7 @@ def measure(foreign: Foreign, preset: str, runs: int, say: Callable[[str], None]
         foreign.module, (), foreign.inputs, preset, geometry, TIMESTEPS, "timestep"
     )
     say(f"{foreign.name}: compiling")
-    options = {"plan": preset, "geometry": geometry}
+    options = {"plan": preset, "geometry": geometry, "lowering": "eager"}
     fast = torch.compile(foreign.module, backend="turbo4d", options=options)
     wanted = sample_plain(foreign)
     errors = {

@@ -68,7 +68,7 @@ class Turbo:
     Args:
         model: the network.
         steps: of the schedule.
-        options: of the backend.
+        options: of the backend; its lowering is `eager` unless they name another.
 
     Attributes:
         steps: as given.
@@ -88,7 +88,7 @@ class Turbo:
         self.analysis: Analysis | None = None
         self.denoiser: Callable[..., Any] | None = None
         self._flops: dict[VariantKey, int] = {}
-        self._options = dict(options)
+        self._options = {"lowering": "eager", **options}
         self.network = torch.compile(
             model.network, backend=self._backend, fullgraph=True, dynamic=False
         )

@@ -64,7 +64,7 @@ class Harness:
         self._network = network
         self._sampler = sampler
         self._fidelity = fidelity or psnr_of_range
-        self._options: dict[str, Any] = {"plan": "exact", **(options or {})}
+        self._options: dict[str, Any] = {"plan": "exact", "lowering": "eager", **(options or {})}
         self._compiled: list[CompiledDenoiser] = []
         self._runner: Runner | None = None
         self._fast: Callable[..., Any] = cast("Any", torch).compile(

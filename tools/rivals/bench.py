@@ -34,11 +34,12 @@ class Bench:
     Args:
         model: a denoiser of the SV4D family.
         steps: of the schedule.
+        lowering: of the compiled one.
     """
 
-    def __init__(self, model: LoadedModel, steps: int) -> None:
+    def __init__(self, model: LoadedModel, steps: int, lowering: str = "eager") -> None:
         self.model, self.steps = model, steps
-        self.turbo = Turbo(model, steps, {"plan": "exact"})
+        self.turbo = Turbo(model, steps, {"plan": "exact", "lowering": lowering})
         self.turbo.sample(self.validation(0))
         if self.turbo.plan is None:
             raise ValueError("rivals: the network carried out no plan")
