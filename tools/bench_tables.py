@@ -19,9 +19,25 @@ _OVERHEAD = "overhead"
 
 
 def read_report(folder: Path, suite: str) -> Report | None:
-    """The stored report of a suite; None where there is none."""
+    """The stored report of a suite, with the rows of further calls; None where there is none.
+
+    Raises:
+        ValueError: a further call was made on another machine, or measured a row again.
+    """
     path = folder / f"bench-{suite}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    report = json.loads(path.read_text(encoding="utf-8"))
+    for more in sorted(folder.glob(f"bench-{suite}-*.json")):
+        further = json.loads(more.read_text(encoding="utf-8"))
+        again = {row["name"] for row in report["rows"]} & {row["name"] for row in further["rows"]}
+        if further["machine"] != report["machine"] or again:
+            raise ValueError(
+                f"{more.name} does not go with {path.name}: it is of another machine, or measured "
+                f"{', '.join(sorted(again)) or 'nothing'} again; measure both in one call."
+            )
+        report["rows"] = [*report["rows"], *further["rows"]]
+    return report
 
 
 def cpu_block(report: Report | None) -> str:

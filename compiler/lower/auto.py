@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.engine import Engine
 from turbo4d.runtime.log import say
 
@@ -34,6 +35,7 @@ class AutoLowering:
         self, native: NativeLowering | None = None, told: Callable[[str], None] | None = None
     ) -> None:
         self._native = native or NativeLowering()
+        self._broken: tuple[str, ...] = ()  # why its kernels do not compile; found out once
         self._told: Callable[[str], None] = told or partial(say, 2)
 
     def supports(self, variant: Variant) -> tuple[str, ...]:
@@ -41,16 +43,20 @@ class AutoLowering:
         return ()
 
     def compile(self, variant: Variant) -> Engine:
-        """The variant by the lowering that takes it.
+        """The variant by the lowering that takes it."""
+        name, reasons = variant.key.name, self._reasons_against_native(variant)
+        if not reasons:
+            try:
+                engine = self._native.compile(variant)
+            except LowerError as error:
+                self._broken = reasons = (str(error),)
+            else:
+                self._told(f"{name}: lowering 'native'")
+                return engine
+        self._told(f"{name}: lowering 'eager', not 'native': {'; '.join(reasons)}")
+        return EagerLowering().compile(variant)
 
-        Raises:
-            LowerError: the kernels do not compile.
-        """
-        reasons = ("it is to be exact in every bit",)
-        if variant.key.exact:
-            reasons = self._native.supports(variant)
-        if reasons:
-            self._told(f"{variant.key.name}: lowering 'eager', not 'native': {'; '.join(reasons)}")
-            return EagerLowering().compile(variant)
-        self._told(f"{variant.key.name}: lowering 'native'")
-        return self._native.compile(variant)
+    def _reasons_against_native(self, variant: Variant) -> tuple[str, ...]:
+        if not variant.key.exact:
+            return ("it is to be exact in every bit",)
+        return self._broken or self._native.supports(variant)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.lower.auto import AutoLowering
 from turbo4d.compiler.lower.eager import EagerEngine
 from turbo4d.compiler.lower.native import NativeLowering
@@ -20,6 +21,7 @@ class Native(NativeLowering):
     """Says that it lacks `missing`, and notes what it is asked to compile."""
 
     missing: tuple[str, ...] = ()
+    broken: str = ""
     compiled: list[str] = field(default_factory=list[str])
 
     def supports(self, variant: Variant) -> tuple[str, ...]:
@@ -27,6 +29,8 @@ class Native(NativeLowering):
 
     def compile(self, variant: Variant) -> EagerEngine:
         self.compiled.append(variant.key.name)
+        if self.broken:
+            raise LowerError(self.broken)
         return EagerEngine(variant)
 
 
@@ -50,3 +54,14 @@ def test_each_variant_has_its_lowering_and_the_reason(
     assert native.compiled == compiled
     assert len(said) == 1
     assert said[0].endswith(told)
+
+
+def test_kernels_that_do_not_compile_are_tried_once_and_give_way_aloud() -> None:
+    native, said = Native(broken="the row kernels do not compile: c++ says no."), list[str]()
+    auto = AutoLowering(native, said.append)
+    made = specialise(analysed("chain"), VariantKey((), (), exact=True))
+    engines = [auto.compile(made), auto.compile(made)]
+    assert [engine.key for engine in engines] == [made.key, made.key]
+    assert native.compiled == ["compute"]
+    wanted = "compute: lowering 'eager', not 'native': the row kernels do not compile: c++ says no."
+    assert said == [wanted, wanted]
