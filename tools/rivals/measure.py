@@ -197,7 +197,7 @@ class Measurement:
             said = partial(self._said, f"scene {scene}")
             timed = alternate(jobs, runs, torch.device("cpu"), said)
             self.found["seconds"][str(scene)] = {
-                key: [round(taken, 5) for taken in one.timing.seconds] for key, one in timed.items()
+                key: [round(taken, 7) for taken in one.timing.seconds] for key, one in timed.items()
             }
             self.save()
 
