@@ -30,14 +30,23 @@ def read_report(folder: Path, suite: str) -> Report | None:
     report = json.loads(path.read_text(encoding="utf-8"))
     for more in sorted(folder.glob(f"bench-{suite}-*.json")):
         further = json.loads(more.read_text(encoding="utf-8"))
-        again = {row["name"] for row in report["rows"]} & {row["name"] for row in further["rows"]}
+        rows = [row for row in further["rows"] if row["name"] not in _baselines(further)]
+        again = {row["name"] for row in report["rows"]} & {row["name"] for row in rows}
         if further["machine"] != report["machine"] or again:
             raise ValueError(
                 f"{more.name} does not go with {path.name}: it is of another machine, or measured "
                 f"{', '.join(sorted(again)) or 'nothing'} again; measure both in one call."
             )
-        report["rows"] = [*report["rows"], *further["rows"]]
+        report["rows"] = [*report["rows"], *rows]
     return report
+
+
+def _baselines(report: Report) -> set[str]:
+    """The first row of each group, which every call measures for itself."""
+    first: dict[str, str] = {}
+    for row in report["rows"]:
+        first.setdefault(row["group"], row["name"])
+    return set(first.values())
 
 
 def cpu_block(report: Report | None) -> str:
