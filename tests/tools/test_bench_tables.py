@@ -125,6 +125,7 @@ def test_rows_of_a_further_call_on_the_same_machine_are_taken_in(tmp_path):
     path = tmp_path / "bench-cpu-policies.json"
     path.write_text(json.dumps(more))
     found = bench_tables.read_report(tmp_path, "cpu")
+    assert found is not None
     assert found["rows"] == [*CPU["rows"], more["rows"][1]]
     for wrong in ({**more, "machine": {**MACHINE, "threads": 1}}, CPU):
         path.write_text(json.dumps(wrong))
