@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 from turbo4d.runtime.errors import OptionError
 
 import turbo4d
 from tests.compiler.denoisers import sv4d
-
-SIGMAS = torch.logspace(2, -1, 4).tolist()
-
+from tests.compiler.four_steps import SIGMAS, sample
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
-
-
-def sample(model: Any, call: dict[str, Tensor], run: Any = None) -> list[Tensor]:
-    outputs: list[Tensor] = []
-    for step, sigma in enumerate(SIGMAS):
-        if run is not None:
-            run.step(step)
-        now = {**call, "timesteps": torch.full_like(call["timesteps"], sigma)}
-        outputs.append(model(**{**now, "x": call["x"] * (1 + step)}))
-    return outputs
 
 
 @pytest.mark.parametrize("merge", [False, True])

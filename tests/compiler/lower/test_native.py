@@ -14,21 +14,11 @@ from turbo4d.compiler.lower.row_kernels import row_kernels_lack
 
 import turbo4d
 from tests.compiler.denoisers import sv4d
+from tests.compiler.four_steps import SIGMAS, sample
 
 LACKS = inductor_lacks(torch.device("cpu")) or row_kernels_lack()
 needs_compiler = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
 pytestmark = [pytest.mark.usefixtures("fresh_dynamo"), needs_compiler]
-SIGMAS = torch.logspace(2, -1, 4).tolist()
-
-
-def sample(model: Any, call: dict[str, Tensor], run: Any = None) -> list[Tensor]:
-    outputs: list[Tensor] = []
-    for step, sigma in enumerate(SIGMAS):
-        if run is not None:
-            run.step(step)
-        now = {**call, "timesteps": torch.full_like(call["timesteps"], sigma)}
-        outputs.append(model(**{**now, "x": call["x"] * (1 + step)}))
-    return outputs
 
 
 def test_sessions_agree_with_eager(monkeypatch: pytest.MonkeyPatch) -> None:
