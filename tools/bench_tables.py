@@ -30,14 +30,18 @@ def read_report(folder: Path, suite: str) -> Report | None:
     report = json.loads(path.read_text(encoding="utf-8"))
     for more in sorted(folder.glob(f"bench-{suite}-*.json")):
         further = json.loads(more.read_text(encoding="utf-8"))
-        rows = [row for row in further["rows"] if row["name"] not in _baselines(further)]
-        again = {row["name"] for row in report["rows"]} & {row["name"] for row in rows}
+        stored = {row["name"] for row in report["rows"]}
+        known = stored & _baselines(further)
+        rows = [row for row in further["rows"] if row["name"] not in known]
+        again = stored & {row["name"] for row in rows}
         if further["machine"] != report["machine"] or again:
             raise ValueError(
                 f"{more.name} does not go with {path.name}: it is of another machine, or measured "
                 f"{', '.join(sorted(again)) or 'nothing'} again; measure both in one call."
             )
         report["rows"] = [*report["rows"], *rows]
+    groups = list(dict.fromkeys(row["group"] for row in report["rows"]))
+    report["rows"].sort(key=lambda row: groups.index(row["group"]))
     return report
 
 

@@ -1,4 +1,4 @@
-"""The README's figures of bundles, from what measured them: bytes, memory, cold start, engines."""
+"""The figures of bundles, from what measured them: bytes, memory, cold start, engines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def block(folder: Path) -> str:
     parts = ((RUNTIME, _runtime), (ENGINES, _engines), (FULL, _full))
     found = [draw(json.loads((folder / name).read_text())) for name, draw in parts
              if (folder / name).exists()]  # fmt: skip
-    return "\n\n".join(found) or "Not measured yet."
+    return "\n\n".join(found) or "Not measured."
 
 
 def _runtime(report: Report) -> str:

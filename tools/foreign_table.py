@@ -1,4 +1,4 @@
-"""The foreign models as a table of README.md: what was found, proven and saved."""
+"""The foreign models as a table: what was found, proven and saved."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ _HEAD = (
 )  # fmt: skip
 
 
-def block(report: Mapping[str, Any] | None) -> str:
+def block(report: Mapping[str, Any]) -> str:
     """The table as Markdown, with what it was measured on.
 
     Args:
-        report: of `measure_foreign.py`; None where there is none.
+        report: of `measure_foreign.py`.
     """
-    if report is None:
-        return "Not measured yet."
     lines = [_HEAD, ["---"] * len(_HEAD), *map(_row, report["rows"])]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return (

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda text: print(text, file=sys.stderr, flush=True),
     )
     args.out.write_text(json.dumps(report, indent=1) + "\n")
-    if args.out.resolve() == readme_figures.FOREIGN:
+    if args.out.resolve().parent == readme_figures.RESULTS:
         readme_figures.main([])
     for row in report["rows"]:
         print(

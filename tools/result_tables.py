@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from turbo4d.tools import bench_tables
+from turbo4d.tools import bench_tables, bundle_tables, foreign_table, preset_table
 from turbo4d.tools import granularity_tables as granularity
+from turbo4d.tools.bench_tables import NOT_MEASURED
 from turbo4d.tools.markdown import decibels, machine, table
 from turbo4d.tools.rivals import pareto
 
@@ -29,8 +30,10 @@ def tables(folder: Path) -> str:
     ]
     for title, name, draw in _PARTS:
         path = folder / name
-        body = draw(json.loads(path.read_text())) if path.exists() else "Not measured."
+        body = draw(json.loads(path.read_text())) if path.exists() else NOT_MEASURED
         parts += [f"## {title}", body]
+    for title, draw_all in _OF_SEVERAL:
+        parts += [f"## {title}", draw_all(folder)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -181,11 +184,6 @@ _PARTS: Sequence[tuple[str, str, Callable[[Report], str]]] = (
         "pareto-nano-v1.json",
         pareto.full_table,
     ),
-    (
-        "Beside torch's own compiler, other policies and fewer steps",
-        "bench-cpu.json",
-        bench_tables.full_table,
-    ),
     ("Hundreds of sessions in one process", "bench-soak.json", bench_tables.soak_line),
     ("Each kind of region alone, and the presets", "regions-nano-v1.json", _regions),
     (
@@ -212,4 +210,14 @@ _PARTS: Sequence[tuple[str, str, Callable[[Report], str]]] = (
         "predictor-nano-v1.json",
         _predictor,
     ),
+    ("Models nobody prepared", "foreign.json", foreign_table.block),
+)
+# Parts that several reports make.
+_OF_SEVERAL: Sequence[tuple[str, Callable[[Path], str]]] = (
+    (
+        "Beside torch's own compiler, other policies and fewer steps",
+        lambda folder: bench_tables.full_table(bench_tables.read_report(folder, "cpu")),
+    ),
+    ("The presets alone", preset_table.block),
+    ("Bundles and engines", bundle_tables.block),
 )

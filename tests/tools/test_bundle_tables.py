@@ -11,7 +11,7 @@ MACHINE = {"device": "cpu: X", "threads": 2, "torch": "2", "commit": "0123456789
 
 
 def test_nothing_stored_is_nothing_measured(tmp_path: Path) -> None:
-    assert block(tmp_path) == "Not measured yet."
+    assert block(tmp_path) == "Not measured."
 
 
 def test_cold_start_stands_beside_loading_the_weights_alone(tmp_path: Path) -> None:

@@ -49,7 +49,3 @@ def test_no_cell_is_empty_and_the_machine_is_named():
     assert all(cell.strip() for cell in row.strip("|").split("|"))
     for said in ("diffusers` 0.42.1", "a machine, 2 threads, torch 2.13.0", "`0123456789ab`"):
         assert said in notes
-
-
-def test_without_a_report_it_says_so():
-    assert block(None) == "Not measured yet."

@@ -72,7 +72,7 @@ def block(report: Mapping[str, Any] | None) -> str:
         report: of `measure_rivals.py`; None where there is none.
     """
     if report is None or not _timed(report["pareto"]):
-        return "Not measured yet."
+        return "Not measured."
     rows = _timed(report["pareto"])
     systems = dict.fromkeys(row["system"] for row in rows)
     ordered = sorted(systems, key=lambda system: (system != OURS, -_speed(rows, system)))

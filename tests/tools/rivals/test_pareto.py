@@ -1,7 +1,6 @@
 """The front, the fastest at a fidelity, and the table of README.md."""
 
 import pytest
-from turbo4d.tools import readme_figures
 from turbo4d.tools.rivals.pareto import block, fastest, front, full_table, row_of
 
 
@@ -60,9 +59,9 @@ def test_the_table_has_ours_first_and_marks_the_fastest():
 
 
 def test_what_was_not_timed_is_not_in_the_table():
-    assert block(None) == "Not measured yet."
+    assert block(None) == "Not measured."
     untimed = {name: value for name, value in REPORT.items() if name != "timing"}
-    assert block({**untimed, "pareto": [ROWS[-1]]}) == "Not measured yet."
+    assert block({**untimed, "pareto": [ROWS[-1]]}) == "Not measured."
     assert full_table({**untimed, "pareto": [ROWS[-1]]}) == "Not measured."
 
 
@@ -78,12 +77,3 @@ def test_a_row_takes_medians_over_runs_and_then_scenes():
     adaptive = row_of("s", "k", {"0": "k", "1": "j", "2": "i"}, (30.0,), seconds)
     assert (adaptive["seconds"], adaptive["plans"]) == (2.75, 3)
     assert row_of("s", "k", {"0": "never"}, (30.0,), seconds)["seconds"] is None
-
-
-def test_the_readme_holds_the_block(monkeypatch, tmp_path):
-    monkeypatch.setattr(readme_figures, "PARETO", tmp_path / "none.json")
-    begin, end = readme_figures.PARETO_BEGIN, readme_figures.PARETO_END
-    readme = readme_figures.README.read_text()
-    assert begin in readme
-    assert end in readme
-    assert f"{begin}\nNot measured yet.\n{end}" in readme_figures.with_figures(readme)
