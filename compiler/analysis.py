@@ -10,6 +10,7 @@ from turbo4d.compiler.axes import letters_of, map_axes
 from turbo4d.compiler.errors import CaptureError, NoSitesError
 from turbo4d.compiler.flops import count_flops
 from turbo4d.compiler.flow import Flow
+from turbo4d.compiler.gated import with_gates
 from turbo4d.compiler.geometry import resolve
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.pruning import find_pruning
@@ -51,6 +52,8 @@ def analyse(
     capture: Capture,
     geometry: Mapping[str, int | str] | None = None,
     roles: Roles | None = None,
+    *,
+    gates: bool = True,
 ) -> Analysis:
     """Find out everything that a plan, a pass or a reader needs to know of a capture.
 
@@ -59,6 +62,7 @@ def analyse(
         geometry: any of batch, views, frames, height, width, as sizes; and order, the letters of
             the image axis, "BFV" or "BVF". The rest is inferred.
         roles: of the inputs, where they are known; None finds them.
+        gates: whether slots hold what is behind the gates of the level; else whole residuals.
 
     Raises:
         CaptureError: where the sample or the level cannot be told.
@@ -91,6 +95,8 @@ def analyse(
     by_node = {site.node: site.name for site in sites}
     by_attention = {a.node.name: kinds[flow.index[a.node.name]][0] for a in on_stream}
     pruning = find_pruning(graph, regions, on_stream, by_attention, axes, flops)
+    placeholders = [*graph.find_nodes(op="placeholder")]
+    level = None if roles.level is None else placeholders[roles.level]
     intervals = layout.intervals(axes.images)
     named = [
         replace(region, sites=tuple(by_node[node] for node in region.sites), **how)
@@ -104,7 +110,12 @@ def analyse(
             name: tuple(letters_of(axis, intervals) for axis in of) for name, of in axes.of.items()
         },
         sites=sites,
-        regions=with_step(named, flow, [*graph.find_nodes(op="placeholder")][roles.sample], flops),
+        regions=with_step(
+            with_gates(named, flow, level, flops) if gates else named,
+            flow,
+            placeholders[roles.sample],
+            flops,
+        ),
         flops=flops,
         unread=tuple(find_unread(graph, attentions, roles.stream)),
         aside=tuple(name_aside(a, axes, layout) for a in attentions if a not in on_stream),

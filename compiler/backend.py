@@ -87,7 +87,7 @@ def compile_denoiser(
     lowering = get_lowering(options.lowering)
     capture = capture_compiled(gm, example_inputs)
     try:
-        analysis = analyse(capture, options.geometry)
+        analysis = analyse(capture, options.geometry, gates=not options.conditional)
     except (CaptureError, GeometryError) as error:
         if options.plan == "none" and options.geometry is None and options.invariant is None:
             # Nothing is to be done to this graph, so nothing need be known of it.
@@ -112,7 +112,8 @@ def compile_piece(
     refuse_mode(compiling_module())
     try:
         capture = capture_compiled(gm, example_inputs)
-        analysis = analyse_piece(capture, piece, options.geometry, options.regions)
+        gates = not options.conditional
+        analysis = analyse_piece(capture, piece, options.geometry, options.regions, gates=gates)
     except (CaptureError, GeometryError) as error:
         if piece.first and options.geometry and isinstance(error, GeometryError):
             raise

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import is_fake, is_operator, module_of, writes
+from turbo4d.compiler.compat import is_fake, is_operator, late_module, module_of, writes
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.ir import Placeholder
 from turbo4d.compiler.spelling import RULES, Call, fold_copies, trimmed
@@ -170,7 +170,7 @@ def _reorder(
         )
         for node in used
     )
-    module = fx.GraphModule(torch.nn.Module(), fresh, class_name="Denoiser")
+    module = late_module(torch.nn.Module(), fresh, "Denoiser")
     return Canonical(
         module,
         table,

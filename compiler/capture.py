@@ -7,6 +7,7 @@ is. Both trace without gradient, lift weights to inputs and end in `canonicalise
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,12 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from turbo4d.compiler import compat
-from turbo4d.compiler.canonicalise import Row, canonicalise, constant_name
-from turbo4d.compiler.errors import CaptureError
+from turbo4d.compiler.canonicalise import Canonical, Row, canonicalise, constant_name
+from turbo4d.compiler.errors import CaptureError, VerifyError
+from turbo4d.compiler.graph_key import graph_key
+from turbo4d.compiler.graph_store import put, store_folder, take
 from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.show import graph_text
 from turbo4d.compiler.sources import Source, read_sources
 from turbo4d.compiler.spelling import SPELLED
 from turbo4d.compiler.static_shapes import made_static
@@ -50,11 +54,8 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
                 "call; wanted tensors of fixed shape. Call torch.compile with dynamic=False."
             )
     _refuse_flexible(gm)
-    traced = compat.trace(gm, example_inputs)
-    if traced.mutated:
-        raise CaptureError(_mutating([sources[index].target for index in traced.mutated]))
     rows = [Row(source.kind, source.target, index) for index, source in enumerate(sources)]
-    graph = canonicalise(traced.module, rows)
+    graph = _stored(gm, example_inputs, rows)
     constants = dict(graph.constants)
     for row, position in zip(graph.table, graph.positions, strict=True):
         if row.kind == "constant" and position >= 0:
@@ -63,6 +64,33 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
     return Capture(
         graph.module, graph.table, constants, "compile", order=order, hints=_hints(module)
     )
+
+
+def _stored(gm: fx.GraphModule, example_inputs: Sequence[Any], rows: Sequence[Row]) -> Canonical:
+    """The canonical graph, from an earlier process where that made the same one."""
+    folder = store_folder()
+    key = graph_key(gm, example_inputs, rows) if folder else None
+    if folder is None or key is None:
+        return _traced(gm, example_inputs, rows)
+    found = take(folder, key, rows)
+    if found is not None and os.environ.get("TURBO4D_VERIFY") != "full":
+        return found
+    made = _traced(gm, example_inputs, rows)
+    if found is None:
+        put(folder, key, made)
+    elif graph_text(found.module.graph, found.table) != graph_text(made.module.graph, made.table):
+        raise VerifyError(
+            f"the graph stored as {key} is not the one that a trace gives; remove {folder} and "
+            "report the model."
+        )
+    return made
+
+
+def _traced(gm: fx.GraphModule, example_inputs: Sequence[Any], rows: Sequence[Row]) -> Canonical:
+    traced = compat.trace(gm, example_inputs)
+    if traced.mutated:
+        raise CaptureError(_mutating([rows[index].target for index in traced.mutated]))
+    return canonicalise(traced.module, rows)
 
 
 def capture_export(

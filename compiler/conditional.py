@@ -31,6 +31,7 @@ from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.variant_key import VariantKey
 
 from .branches import into_cond
+from .compat import late_module
 from .errors import LowerError
 from .exact import exact_form
 from .specialise import Variant, check_key, drop_unused
@@ -75,7 +76,7 @@ def conditional(
     if exact:
         form = exact_form(analysis, merge_projections=merge_projections)
         source, inputs = form.module, form.inputs
-    gm = fx.GraphModule(source, copy.deepcopy(source.graph))
+    gm = late_module(source, copy.deepcopy(source.graph))
     with torch.no_grad():
         own_outputs(gm.graph)
         outputs = len(returned(gm.graph))

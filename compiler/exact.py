@@ -27,6 +27,7 @@ from turbo4d.passes import (
 )
 from turbo4d.passes.base import own_outputs
 
+from .compat import late_module
 from .errors import VerifyError
 from .pipeline import run
 from .prologue import Prologue, hoist
@@ -109,7 +110,7 @@ def named_by(regions: Sequence[Region]) -> tuple[str, ...]:
 
 def _make(analysis: Analysis, passes: Sequence[Pass]) -> ExactForm:
     capture = analysis.capture
-    gm = fx.GraphModule(capture.module, copy.deepcopy(capture.module.graph))
+    gm = late_module(capture.module, copy.deepcopy(capture.module.graph))
     with torch.no_grad():
         own_outputs(gm.graph)
     names = [row.name for row in capture.table]

@@ -12,9 +12,12 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
-from turbo4d.compiler.compat import fake_mode, is_operator
+from turbo4d.compiler.compat import fake_mode, is_operator, late_module
 from turbo4d.compiler.errors import GraphFileError
 from turbo4d.compiler.graph_file import NAMESPACES, PLAIN, WORDS, allowed
+
+# Values without data by what they look like: making one takes longer than all else of a node.
+_Forms = dict[str, torch.Tensor]
 
 
 def graph_of(found: Any) -> fx.GraphModule:
@@ -24,21 +27,23 @@ def graph_of(found: Any) -> fx.GraphModule:
         GraphFileError: what is no graph, or calls what is no operator of torch's.
     """
     with fake_mode():
-        return _graph_of(found)
+        return _graph_of(found, {})
 
 
-def _graph_of(found: Any) -> fx.GraphModule:
+def _graph_of(found: Any, forms: _Forms) -> fx.GraphModule:
     root = nn.Module()
     for name, branch in _field(found, "graphs", dict, "the graph").items():
-        setattr(root, _name(name), _graph_of(branch))
+        setattr(root, _name(name), _graph_of(branch, forms))
     graph = fx.Graph()
     env: dict[str, fx.Node] = {}
     for row in _field(found, "nodes", list, "the graph"):
-        _add_node(graph, root, row, env)
-    return fx.GraphModule(root, graph, class_name="Denoiser")
+        _add_node(graph, root, row, env, forms)
+    return late_module(root, graph, "Denoiser")
 
 
-def _add_node(graph: fx.Graph, root: nn.Module, row: Any, env: dict[str, fx.Node]) -> None:
+def _add_node(
+    graph: fx.Graph, root: nn.Module, row: Any, env: dict[str, fx.Node], forms: _Forms
+) -> None:
     name = _name(_field(row, "name", str, "a node"))
     op = _field(row, "op", str, f"%{name}")
     if name in env:
@@ -63,7 +68,7 @@ def _add_node(graph: fx.Graph, root: nn.Module, row: Any, env: dict[str, fx.Node
         raise GraphFileError(f"%{name} is a {op!r}; wanted a flat graph of functions.")
     node.name = name  # a rewrite may have given a name that FX would number
     if "val" in row:
-        node.meta["val"] = _value(row["val"], name)
+        node.meta["val"] = _value(row["val"], name, forms)
     env[name] = node
 
 
@@ -112,6 +117,15 @@ def _word(value: Any, node: str) -> Any:
             raise GraphFileError(f"%{node} has an argument that is none: {value!r}.")
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype that torch calls so.
+
+    Raises:
+        GraphFileError: there is none.
+    """
+    return _constant("dtype", name, "constant")
+
+
 def _constant(kind: str, name: Any, node: str) -> Any:
     found = getattr(torch, str(name), None)
     if not isinstance(found, WORDS[kind]):
@@ -126,19 +140,23 @@ def _device(text: str, node: str) -> torch.device:
         raise GraphFileError(f"%{node}: torch has no device {text!r}.") from error
 
 
-def _value(found: Any, node: str) -> Any:
+def _value(found: Any, node: str, forms: _Forms) -> Any:
     match found:
         case list():
-            return [_value(part, node) for part in cast("list[Any]", found)]
+            return [_value(part, node, forms) for part in cast("list[Any]", found)]
         case {"tuple": parts}:
-            return tuple(_value(part, node) for part in _listed(parts, node))
+            return tuple(_value(part, node, forms) for part in _listed(parts, node))
         case {"dtype": name, "shape": shape, "strides": strides, "device": str() as device}:
             dtype = _constant("dtype", name, node)
             sides, steps = _listed(shape, node), _listed(strides, node)
-            try:
-                return torch.empty_strided(sides, steps, dtype=dtype, device=_device(device, node))
-            except (RuntimeError, TypeError) as error:
-                raise GraphFileError(f"%{node} has no such value: {found}.") from error
+            form = f"{name} {sides} {steps} {device}"
+            if form not in forms:
+                where = _device(device, node)
+                try:
+                    forms[form] = torch.empty_strided(sides, steps, dtype=dtype, device=where)
+                except (RuntimeError, TypeError) as error:
+                    raise GraphFileError(f"%{node} has no such value: {found}.") from error
+            return forms[form]
         case _:
             raise GraphFileError(f"%{node} has a value that is none: {found!r}.")
 

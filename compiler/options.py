@@ -31,7 +31,8 @@ class Options:
         adaptive: True for runs that leave the plan where what they measure says so, or any of
             min_refresh, ceiling, hysteresis; see `runtime.adaptive.Bounds`.
         conditional: whether all variants are one engine that flags tell what to skip, instead of an
-            engine for each; see `conditional.py`.
+            engine for each; see `conditional.py`. Its slots hold whole residuals, where a variant's
+            hold what is behind a gate of the level: errors found without it are of the other.
         merge_projections: whether products of one value with several weights become one; see
             passes/merge_shared_projections.py for what that costs and gains.
         nonfinite: what is done about slots that hold NaN or infinity: "refresh" computes them anew,

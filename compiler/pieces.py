@@ -50,6 +50,8 @@ def analyse_piece(
     piece: Piece,
     geometry: Mapping[str, int | str] | None,
     use: Collection[str] | None = None,
+    *,
+    gates: bool = True,
 ) -> Analysis:
     """As `analyse`, for one graph of several.
 
@@ -58,6 +60,7 @@ def analyse_piece(
         piece: which it is.
         geometry: of the whole forward.
         use: kinds of region that a preset may use, None for any.
+        gates: as of `analyse`.
 
     Raises:
         CaptureError: where the piece has no regions, or the main stream cannot be told.
@@ -68,7 +71,7 @@ def analyse_piece(
         capture = replace(capture, hints=_without_sides(capture.hints))
         geometry = _without_sides(geometry or {})
     roles = piece_roles(capture, piece)
-    analysis = analyse(capture, geometry, roles)
+    analysis = analyse(capture, geometry, roles, gates=gates)
     entry = capture.table[roles.sample]
     if len(entry.shape) == 3 and analysis.geometry.width == 1:
         raise CaptureError(

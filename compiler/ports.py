@@ -11,7 +11,7 @@ from torch import fx
 from turbo4d.compiler.flow import Flow, Segment
 
 aten = torch.ops.aten
-Form = Literal["sum", "difference", "exit"]
+Form = Literal["sum", "gated", "difference", "exit"]
 
 # Through these a value goes on as it is, or scaled and moved by others.
 SUMS = (
@@ -32,10 +32,12 @@ class Port:
         entry: the value that comes in; it may lie off the stream, as the text does before the
             first joint attention. None where the value is made inside.
         exit: the value that goes on.
-        value: the node whose place a slot takes: for "sum" the residual, else the exit.
-        form: what the slot holds. "sum": `value`, where `exit = add(entry, value)`. "difference":
-            exit minus entry, which agree in shape and dtype; no node of the graph is that.
-            "exit": the exit.
+        value: the node whose place a slot takes: for "sum" the residual, for "gated" what is
+            behind its gate, else the exit.
+        form: what the slot holds. "sum": `value`, where `exit = add(entry, value)`. "gated":
+            `value`, where a gate of the noise level scales it before it is added (`gated.py`).
+            "difference": exit minus entry, which agree in shape and dtype; no node of the graph is
+            that. "exit": the exit.
         shape: of the slot.
         dtype: of the slot.
     """

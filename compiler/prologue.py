@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from turbo4d.compiler.compat import late_module
 from turbo4d.compiler.flops import count_flops
 from turbo4d.passes.base import add_slot, aten, erase_unused, own_outputs, replace
 from turbo4d.passes.compat import aliased_argument
@@ -181,5 +182,5 @@ def _prologue(graph: fx.Graph, values: Sequence[fx.Node]) -> tuple[fx.GraphModul
         if node in needed:
             env[node] = fresh.node_copy(node, env.__getitem__)
     fresh.output(tuple(env[value] for value in values))
-    module = fx.GraphModule(torch.nn.Module(), fresh, class_name="Prologue")
+    module = late_module(torch.nn.Module(), fresh, "Prologue")
     return module, tuple(i for i, node in enumerate(placeholders) if node in needed)

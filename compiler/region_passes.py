@@ -50,7 +50,10 @@ def passes_for(key: VariantKey, regions: Sequence[Region], graph: fx.Graph) -> t
         last = max(position[port.exit] for port in region.ports)
         steps.append((whole or not action.reads, -last, region, action))
     for _, _, region, action in sorted(steps, key=lambda step: step[:2]):
-        for number, port in enumerate(region.ports):
+        ports = [*enumerate(region.ports)]
+        if action.kind == "bypass":  # a port's entry may be the exit of the one before it, too
+            ports.sort(key=lambda each: -position[each[1].exit])
+        for number, port in ports:
             slot = slot_name(region.name) + (f"_{number}" if number else "")
             if action.kind == "reuse":
                 passes.append(ReuseRegion(region.name, port.value, slot, _moved(port, nodes)))

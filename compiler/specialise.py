@@ -16,6 +16,7 @@ from turbo4d.passes.base import own_outputs, returned
 from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.region_info import slot_region
 
+from .compat import late_module
 from .exact import exact_form
 from .pipeline import run
 from .region_passes import passes_for, slot_placeholders, source_of, written_by
@@ -112,7 +113,7 @@ def _specialise(
 ) -> Variant:
     """Make a variant of a graph whose placeholders are `args` arguments, then prologue values."""
     check_key(key, {region.name: region for region in regions})
-    gm = fx.GraphModule(source, copy.deepcopy(source.graph))
+    gm = late_module(source, copy.deepcopy(source.graph))
     with torch.no_grad():
         own_outputs(gm.graph)
     outputs = len(returned(gm.graph))

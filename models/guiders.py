@@ -88,6 +88,57 @@ class RescaledGuider:
         return self.guider.scale(frames, views, dtype)
 
 
+@dataclass(frozen=True)
+class IntervalGuider:
+    """Another guider between two noise levels; steps outside them have no guidance, a scale of 1.
+
+    Args:
+        guider: gives the scales between. Contrast is brought back outside: RescaledGuider takes
+            this one, not the other way round.
+        lowest: smallest sigma that is guided.
+        highest: largest.
+
+    Raises:
+        ValueError: the other guider is a RescaledGuider.
+
+    Source: Kynkaanniemi et al. 2024 (Applying Guidance in a Limited Interval), section 3.
+    """
+
+    guider: Guider
+    lowest: float
+    highest: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.guider, RescaledGuider):
+            raise ValueError(
+                "IntervalGuider got a RescaledGuider; wanted one that only scales: rescale the "
+                "interval instead, RescaledGuider(IntervalGuider(...), share)."
+            )
+
+    def scale(self, frames: int, views: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Guidance scales, Tensor [frames * views], of a step between the levels."""
+        return self.guider.scale(frames, views, dtype)
+
+
+def step_scales(guider: Guider, frames: int, views: int, sigmas: Tensor) -> list[Tensor]:
+    """Guidance scales of each step, Tensors [frames * views] of sigma's dtype, on the CPU.
+
+    Args:
+        guider: gives them.
+        frames: of the grid.
+        views: of the grid.
+        sigmas: noise levels [steps]; their values are read, once, for an IntervalGuider alone.
+    """
+    if isinstance(guider, RescaledGuider):
+        return step_scales(guider.guider, frames, views, sigmas)
+    scale = guider.scale(frames, views, sigmas.dtype)
+    if not isinstance(guider, IntervalGuider):
+        return [scale] * len(sigmas)
+    low, high = guider.lowest, guider.highest
+    ones = torch.ones_like(scale)
+    return [scale if low <= sigma <= high else ones for sigma in sigmas.tolist()]
+
+
 def triangle_wave(position: Tensor, period: float = 1.0) -> Tensor:
     """Triangle wave of height 1: 0 at multiples of `period`, 1 half-way between.
 

@@ -36,6 +36,7 @@ def sample_pass(
     guider: Guider,
     *,
     sequential: bool = False,
+    every_branch: bool = True,
     solver: Solver = sample_euler,
     before_step: BeforeStreamStep | None = None,
     on_step: OnStep | None = None,
@@ -51,6 +52,9 @@ def sample_pass(
         guider: guidance scales by place in the batch that the model sees, reversed or not.
         sequential: whether the model is called for each guidance branch by itself; its streams are
             then `<pass>.<direction>.uncond` and `.cond`.
+        every_branch: whether steps without guidance compute the unconditional branch too. Without
+            it, where only some steps are guided, call each branch by itself: state that is kept
+            from step to step is of one branch or of both.
         solver: `sample_euler` or `sample_dpmpp_2m`.
         before_step: called as `before_step(i, sigma, stream)` before each prediction.
         on_step: called as `on_step(i, x, denoised)` after each update, in forward order.
@@ -63,9 +67,14 @@ def sample_pass(
     def bound(direction: str) -> Denoiser:
         held, stream = conditioning[direction], run.stream(direction)
         if not sequential:
-            return guided_denoiser(model, held, guider, sigmas)
+            return guided_denoiser(model, held, guider, sigmas, every_branch=every_branch)
         return sequential_denoiser(
-            model, held, guider, sigmas, lambda i, branch: announce(i, f"{stream}.{branch}")
+            model,
+            held,
+            guider,
+            sigmas,
+            lambda i, branch: announce(i, f"{stream}.{branch}"),
+            every_branch=every_branch,
         )
 
     def announce(i: int, stream: str) -> None:

@@ -6,24 +6,48 @@ for a bfloat16 model); the model sees the dtype of its conditioning.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .branches import Branches
-from .guiders import Guider, RescaledGuider, combine, rescale
+from .guiders import Guider, RescaledGuider, combine, rescale, step_scales
 from .schedule import VScaling, v_scaling
 
 Model = Callable[..., Tensor]
 Denoiser = Callable[[Tensor, int], Tensor]
-Guide = Callable[[Tensor, Tensor], Tensor]
 BeforeStep = Callable[[int, Tensor], object]
 BeforeBranch = Callable[[int, str], object]
 OnStep = Callable[[int, Tensor, Tensor], object]
 
 
+@dataclass(frozen=True)
+class _Guide:
+    """Makes one prediction of two at a step.
+
+    Args:
+        needed: whether the unconditional one has a part in it.
+        scale: of each image.
+        share: of the excess contrast that is taken back, None for a guider that only scales.
+    """
+
+    needed: bool
+    scale: Tensor
+    share: float | None
+
+    def __call__(self, uncond: Tensor, cond: Tensor) -> Tensor:
+        guided = combine(uncond, cond, self.scale)
+        return guided if self.share is None else rescale(guided, cond, self.share)
+
+
 def guided_denoiser(
-    model: Model, conditioning: Branches, guider: Guider, sigmas: Tensor
+    model: Model,
+    conditioning: Branches,
+    guider: Guider,
+    sigmas: Tensor,
+    *,
+    every_branch: bool = True,
 ) -> Denoiser:
     """Bind a model to its conditioning and schedule: `denoiser(x, i)` predicts at step i.
 
@@ -34,15 +58,27 @@ def guided_denoiser(
         guider: guidance scales over the frames x views grid.
         sigmas: noise levels [steps + 1], of the latent's dtype; moved to the conditioning's
             device. The trailing 0 is never evaluated.
+        every_branch: whether a step whose scales are all exactly 1 computes the unconditional
+            branch too, as samplers do; its prediction is the conditional one, but for rounding.
+            Otherwise the model is called on the conditional branch alone there. One image of
+            another scale needs the whole branch: the network computes all its images together.
 
     Returns:
         A function of the latent [F*V, 4, h, w] and the step's index.
     """
-    inputs = conditioning.joined()
-    sigmas = sigmas.to(inputs["concat"].device)
-    steps = _scalings(sigmas, 2 * conditioning.frames * conditioning.views)
-    guide = _guide(guider, conditioning, sigmas)
-    return lambda x, i: guide(*_predict(model, x, steps[i], inputs, branches=2))
+    joined, alone = conditioning.joined(), conditioning.apart()["cond"]
+    sigmas = sigmas.to(joined["concat"].device)
+    images = conditioning.frames * conditioning.views
+    steps, halves = _scalings(sigmas, 2 * images), _scalings(sigmas, images)
+    guides = _guides(guider, conditioning, sigmas)
+
+    def predict(x: Tensor, i: int) -> Tensor:
+        guide = guides[i]
+        if guide.needed or every_branch:
+            return guide(*_predict(model, x, steps[i], joined, branches=2))
+        return _predict(model, x, halves[i], alone, branches=1)[0]
+
+    return predict
 
 
 def sequential_denoiser(
@@ -51,6 +87,8 @@ def sequential_denoiser(
     guider: Guider,
     sigmas: Tensor,
     before_branch: BeforeBranch | None = None,
+    *,
+    every_branch: bool = True,
 ) -> Denoiser:
     """As `guided_denoiser`, with a call of the model for each branch: half the memory of one call.
 
@@ -61,19 +99,24 @@ def sequential_denoiser(
         sigmas: noise levels [steps + 1], of the latent's dtype.
         before_branch: called as `before_branch(i, branch)` before each call of the model, branch
             "uncond" and then "cond": each is a stream of its own to whoever keeps state.
+        every_branch: as of `guided_denoiser`; a branch that is not computed is not announced.
     """
     apart = conditioning.apart()
     sigmas = sigmas.to(conditioning.c["concat"].device)
     steps = _scalings(sigmas, conditioning.frames * conditioning.views)
-    guide = _guide(guider, conditioning, sigmas)
+    guides = _guides(guider, conditioning, sigmas)
 
     def predict(x: Tensor, i: int) -> Tensor:
-        found: list[Tensor] = []
+        guide, found = guides[i], dict[str, Tensor]()
         for branch, inputs in apart.items():
+            if branch == "uncond" and not (guide.needed or every_branch):
+                continue
             if before_branch is not None:
                 before_branch(i, branch)
-            found += _predict(model, x, steps[i], inputs, branches=1)
-        return guide(*found)
+            (found[branch],) = _predict(model, x, steps[i], inputs, branches=1)
+        if "uncond" not in found:
+            return found["cond"]
+        return guide(found["uncond"], found["cond"])
 
     return predict
 
@@ -106,13 +149,11 @@ def _scalings(sigmas: Tensor, images: int) -> list[VScaling]:
     return [VScaling(*row) for row in rows]
 
 
-def _guide(guider: Guider, conditioning: Branches, sigmas: Tensor) -> Guide:
-    """What makes one prediction of two, with its scales on the device."""
-    scale = guider.scale(conditioning.frames, conditioning.views, sigmas.dtype).to(sigmas.device)
-    if not isinstance(guider, RescaledGuider):
-        return lambda uncond, cond: combine(uncond, cond, scale)
-    share = guider.share
-    return lambda uncond, cond: rescale(combine(uncond, cond, scale), cond, share)
+def _guides(guider: Guider, conditioning: Branches, sigmas: Tensor) -> list[_Guide]:
+    """Of each step, with its scales on the device."""
+    share = guider.share if isinstance(guider, RescaledGuider) else None
+    scales = step_scales(guider, conditioning.frames, conditioning.views, sigmas[:-1])
+    return [_Guide(bool((s != 1).any()), s.to(sigmas.device), share) for s in scales]
 
 
 @torch.no_grad()

@@ -188,7 +188,8 @@ def replace(old: fx.Node, new: fx.Node) -> None:
 
 def _bring_up_to_date(changed: fx.Node) -> None:
     stale = {changed}
-    for node in changed.graph.nodes:
+    node = changed
+    while (node := node.next).op != "root":  # what reads a value stands after it
         if node.op == "call_function" and not stale.isdisjoint(node.all_input_nodes):
             value = derive(node)
             if layout(value) != layout(node.meta["val"]):

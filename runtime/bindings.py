@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from .runner import Runner
+
 if TYPE_CHECKING:
     from .execution import Execution
-    from .runner import Runner
 
 # A denoiser is a runner called with certain weights: one runner may serve several modules of one
 # class, and each has its own slots.
-_Denoiser = tuple["Runner", frozenset[int]]
+_Denoiser = tuple[Runner, frozenset[int]]
 
 
 class Bindings:
@@ -104,8 +105,6 @@ class Bindings:
     @property
     def _runner(self) -> Runner | None:
         """The runner that the session was opened on, by itself or as a loaded bundle's."""
-        from .runner import Runner
-
         own: object = getattr(self._target, "runner", self._target)
         return own if isinstance(own, Runner) else None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .adaptive import Bounds, Decision
+from .cell import Cell
 from .constants import Constants
 from .engine_shelf import CallCounts, EngineShelf
 from .errors import NonfiniteSlotError, OptionError, SessionError
@@ -15,7 +16,7 @@ from .finite_watch import FiniteWatch, Nonfinite
 from .fitted import add_sample
 from .held_slots import held_slots
 from .holding import FREE, Holding
-from .lane import Cell, Form, Lane
+from .lane import Form, Lane
 from .levels import log_sigma
 from .log import say, wants
 from .plan import Plan

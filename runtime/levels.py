@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -48,25 +49,41 @@ def check_levels(levels: Sequence[float], unit: LevelUnit) -> None:
             )
 
 
-def without_end(levels: Sequence[float] | Tensor, steps: int | None) -> tuple[float, ...]:
-    """The levels that a model is fed: samplers' schedules end with a zero that no step sees.
+def without_end(
+    levels: Sequence[float] | Tensor, steps: int | None, unit: LevelUnit | None = None
+) -> tuple[float, ...]:
+    """The levels that a model is fed: schedules of sigmas end with a zero that no step sees.
+
+    A zero among timesteps is a level like any other: DDIM's schedules feed it at their last step.
 
     Args:
         levels: of a schedule, with or without its closing zero.
         steps: how many steps there are, None to tell from the zero.
+        unit: of the levels, None to infer it.
     """
     fed = tuple(float(level) for level in levels)
-    closing_zero = len(fed) > 1 and fed[-1] == 0.0
-    if closing_zero and (steps == len(fed) - 1 or steps is None):
-        return fed[:-1]
-    return fed
+    if len(fed) < 2 or fed[-1] != 0.0:
+        return fed
+    if steps is None:
+        ends = (unit or infer_unit(fed)) == "sigma"
+    else:
+        ends = steps == len(fed) - 1
+    return fed[:-1] if ends else fed
 
 
 def infer_unit(levels: Sequence[float]) -> LevelUnit:
-    """The unit that fits the values: any below 0 is c_noise, integers from above 800 timesteps."""
+    """The unit that fits the values.
+
+    Any below 0 is c_noise; whole numbers are timesteps where they begin above 800, or fall to 0 by
+    equal strides from above 100, as few steps of DDIM do.
+    """
     if any(level < 0 for level in levels):
         return "c_noise"
-    if max(levels, default=0.0) > 800 and all(float(level).is_integer() for level in levels):
+    highest = max(levels, default=0.0)
+    whole = all(float(level).is_integer() for level in levels)
+    strides = {before - after for before, after in pairwise(levels)}
+    to_zero = len(levels) > 2 and len(strides) == 1 and levels[-1] == 0
+    if whole and (highest > 800 or (highest > 100 and to_zero)):
         return "timestep"
     return "sigma"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .session import active_sessions
+from .active import active_sessions
 
 
 class PassedOn:

@@ -42,7 +42,7 @@ class Schedule:
         levels: Sequence[float] | Tensor, unit: LevelUnit | None, steps: int | None = None
     ) -> Schedule:
         """The schedule of a list of levels, with or without its closing zero."""
-        fed = without_end(levels, steps)
+        fed = without_end(levels, steps, unit)
         return Schedule(fed, unit or infer_unit(fed))
 
 

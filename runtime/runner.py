@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from .active import active_sessions
 from .adaptive import Bounds, bounds_of
 from .bare import BareRuns
 from .cuda_graphs import CudaGraphs
@@ -27,7 +28,6 @@ from .policy import reusable
 from .prebuilt import Prebuilt
 from .report import Report, report_of
 from .run_watch import RunWatch
-from .session import active_sessions
 from .signature import Signature
 from .variant_key import VariantKey
 from .weights_digest import WeightsDigest

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from torch import Tensor
 
+from .active import ACTIVE
 from .adaptive import bounds_of
 from .bindings import Bindings
 from .engine_shelf import CallCounts
@@ -29,9 +30,6 @@ from .step_order import StepOrder
 if TYPE_CHECKING:
     from .execution import Execution
     from .runner import Runner
-
-# A new thread starts without sessions, so two threads never share one by accident.
-_ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("turbo4d_sessions", default=())
 
 
 def session(
@@ -56,7 +54,8 @@ def session(
     Args:
         fast: what torch.compile(..., backend="turbo4d") returned, called or not.
         steps: how many there are; may be left out where levels or a plan tell.
-        levels: the noise level of each step, falling; a schedule's closing zero may stay.
+        levels: the noise level of each step, falling; the closing zero of a schedule of sigmas
+            may stay, one of timesteps is a step unless `steps` says otherwise.
         level_unit: of the levels: "sigma", "c_noise" or "timestep"; inferred where left out.
         plan: a preset's name, a plan or its file, instead of the one `fast` was compiled with.
         streams: names of the streams, or per name the steps at which it runs; a preset takes any
@@ -98,11 +97,6 @@ def session(
     )
 
 
-def active_sessions() -> tuple[Session, ...]:
-    """The sessions of this context, the innermost first."""
-    return _ACTIVE.get()
-
-
 class Session:
     """One sampling run; see `session`. Slots live and die with it."""
 
@@ -139,7 +133,10 @@ class Session:
         if adaptive is not None:
             bounds_of(adaptive)
         self.given_plan = None if plan is None else read_plan(plan)
-        self.schedule = None if levels is None else Schedule.of(levels, level_unit, steps)
+        planned = steps
+        if steps is None and isinstance(self.given_plan, Plan):
+            planned = self.given_plan.steps
+        self.schedule = None if levels is None else Schedule.of(levels, level_unit, planned)
         self.events, self.counts = Events(), CallCounts()
         self.steps = self._count_steps(steps)
         self._entered = False
@@ -181,7 +178,7 @@ class Session:
         if self._entered:
             raise SessionError("session: it was entered before; open a new one for each run.")
         self._entered = True
-        self._token = _ACTIVE.set((self, *_ACTIVE.get()))
+        self._token = ACTIVE.set((self, *ACTIVE.get()))
         return self
 
     def __exit__(
@@ -191,7 +188,7 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         if self._token is not None:
-            _ACTIVE.reset(self._token)
+            ACTIVE.reset(self._token)
             self._token = None
         try:
             if error is None:

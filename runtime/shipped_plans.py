@@ -104,7 +104,7 @@ def _follows(
     streams: Sequence[str] | Mapping[str, Collection[int] | None],
 ) -> bool:
     """Whether a run has a plan's levels, and its streams at all steps."""
-    fed = without_end(levels, None)
+    fed = without_end(levels, None, level_unit)
     unit = level_unit or infer_unit(fed)
     check_levels(fed, unit)
     visits = streams if isinstance(streams, Mapping) else dict.fromkeys(streams)

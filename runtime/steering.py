@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .adaptive import Bounds, Decision, Scheduler
+from .cell import Cell, needed_values
 from .change import relative_change
 from .errors import PlanError
-from .lane import Cell, needed_values
 from .levels import to_sigma
 from .memory_plan import arena_of
 from .rungs import Rung, rungs_of

@@ -14,6 +14,8 @@ GPU_TESTS = Path(__file__).parent / "gpu"
 # No deadline: the first call of a torch operator is slow. In CI the same examples at every run.
 hypothesis.settings.register_profile("turbo4d", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("turbo4d")
+# A test traces what it compiles, whatever an earlier run left on this machine.
+os.environ["TURBO4D_GRAPH_STORE"] = "0"
 
 
 @pytest.fixture

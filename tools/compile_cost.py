@@ -1,9 +1,11 @@
-"""Measures what compiling costs: plain torch.compile beside two lowerings of a whole plan.
+"""Measures what compiling costs: plain torch.compile beside three lowerings of a whole plan.
 
-Each figure is of a fresh process. Cold runs start with an empty TORCHINDUCTOR_CACHE_DIR of their
-own, warm runs with what the cold one left. Seconds run from the call of torch.compile to the first
-result; for turbo4d, capture, analysis and the engines of all variants of the plan are within. CPU
+Each figure is of a fresh process. Cold runs start with an empty TORCHINDUCTOR_CACHE_DIR and
+TURBO4D_GRAPH_STORE of their own, warm runs with what the cold one left. Seconds run from the call
+of torch.compile to the first result, torch, Dynamo and turbo4d being imported (`imports` says what
+importing Dynamo takes); for turbo4d, the engines of all variants of the plan are within. CPU
 seconds count the C++ compilers too: they say more than the clock on a machine that others use.
+`dynamo` is what passes before the backend is called: every backend pays it in every process.
 
 Example:
     python tools/compile_cost.py --out tools/results/compile-cost-nano-v1.json
@@ -44,8 +46,8 @@ from turbo4d.tools.timing import alternate
 
 PLAN = "balanced"
 STEPS = 20
-# torch.compile as it is, and turbo4d under lowering "inductor" and under "native".
-SYSTEMS = ("plain", "turbo", "native")
+# torch.compile as it is, and turbo4d under lowering "inductor", under "native" and under "eager".
+SYSTEMS = ("plain", "turbo", "native", "eager")
 COMPUTE = VariantKey((), (), exact=True)
 
 
@@ -57,15 +59,18 @@ class Door:
 
     Attributes:
         found: what was built, and what it cost.
+        begun: when the network was called first.
     """
 
     def __init__(self, lowering: str = "inductor") -> None:
         self.found: dict[str, Any] = {}
+        self.begun = clock()
         self._lowering = lowering
         self._engine: Any = None
         self._values: Sequence[Tensor] = ()
 
     def __call__(self, gm: Any, inputs: Sequence[Any]) -> CompiledDenoiser:
+        self.found["dynamo"] = since(self.begun)
         begun = clock()
         denoiser = compile_denoiser(gm, inputs, Options.read({"lowering": self._lowering}))
         if denoiser.analysis is None:
@@ -127,8 +132,11 @@ def since(begun: dict[str, float]) -> dict[str, float]:
 def child(system: str, model: str, runs: int) -> dict[str, Any]:
     """What one process measures: one of SYSTEMS, or "steps", which compares their speed."""
     network = load_model(model, None, torch.float32, torch.device("cpu")).network
+    started = clock()
+    torch.compile(torch.nn.Identity(), backend="eager")(torch.zeros(1))  # imports Dynamo
+    imports = since(started)
     call: dict[str, Any] = dict(example_inputs(network.config, branches=2, dtype=torch.float32))
-    door = Door("native" if system == "native" else "inductor")
+    door = Door(system if system in ("native", "eager") else "inductor")
     plain = torch.compile(network, backend="inductor", dynamic=False)
     turbo = torch.compile(network, backend=door, dynamic=False)
     native = torch.compile(network, backend=Door("native"), dynamic=False)
@@ -143,10 +151,10 @@ def child(system: str, model: str, runs: int) -> dict[str, Any]:
                 },
                 runs,
             )
-    begun = clock()
+    begun = door.begun = clock()
     with torch.no_grad():
         (plain if system == "plain" else turbo)(**call)
-    return since(begun) | door.found
+    return since(begun) | {"imports": imports} | door.found
 
 
 def steps(jobs: dict[str, Callable[[], Tensor]], runs: int) -> dict[str, Any]:
@@ -170,7 +178,11 @@ def spawn(system: str, args: argparse.Namespace, cache: Path) -> dict[str, Any]:
     load = os.getloadavg()[0]
     done = subprocess.run(
         [*words, "--child", system],
-        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        env={
+            **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": str(cache),
+            "TURBO4D_GRAPH_STORE": str(cache / "graphs"),
+        },
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -208,11 +220,13 @@ def measure(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, A
 def summary(found: dict[str, Any]) -> str:
     """One line."""
     cold, plain, step = found["turbo_cold"], found["plain_cold"], found["step"]
+    native = found["native_warm"]
     return (
         f"{found['model']}: cold {cold['wall_s']} s ({cold['cpu_s']} s CPU) for "
         f"{len(cold['variants'])} variants of {cold['distinct_segments']} distinct segments, plain "
         f"{plain['wall_s']} s ({plain['cpu_s']} s CPU); warm {found['turbo_warm']['wall_s']} s, "
-        f"plain {found['plain_warm']['wall_s']} s; native cold {found['native_cold']['wall_s']} s; "
+        f"plain {found['plain_warm']['wall_s']} s; native cold {found['native_cold']['wall_s']} s, "
+        f"warm {native['wall_s']} s, of which {native['dynamo']['wall_s']} s Dynamo's; "
         f"a step {step['turbo']['median_s']} s, native {step['native']['median_s']} s, plain "
         f"{step['plain']['median_s']} s, eager {step['eager']['median_s']} s; {found['device']}"
     )

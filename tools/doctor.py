@@ -142,7 +142,7 @@ def _lowering(name: str, built: bool) -> dict[str, Any]:
 
 def _inductor() -> dict[str, Any]:
     import torch
-    from turbo4d.compiler.compat import inductor_lacks
+    from turbo4d.compiler.lower.compat import inductor_lacks
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     lacks = {device: inductor_lacks(torch.device(device)) for device in devices}
@@ -152,7 +152,7 @@ def _inductor() -> dict[str, Any]:
 
 def _native() -> dict[str, Any]:
     import torch
-    from turbo4d.compiler.compat import inductor_lacks
+    from turbo4d.compiler.lower.compat import inductor_lacks
     from turbo4d.compiler.lower.row_kernels import row_kernels_lack
 
     lacks = row_kernels_lack() or inductor_lacks(torch.device("cpu"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from turbo4d.models.guiders import SpatiotemporalPredictionGuider
+from turbo4d.models.guiders import Guider, SpatiotemporalPredictionGuider
 from turbo4d.models.sampler import BeforeStep, guided_denoiser, sample_euler
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.plan import Plan
@@ -41,17 +41,22 @@ def sample_once(
     asset: Asset,
     steps: int,
     before_step: BeforeStep | None = None,
+    guider: Guider = GUIDER,
 ) -> Tensor:
     """The latent [F*V, 4, h, w], in one call of the denoiser for each step.
+
+    A guider whose scales are all exactly 1 needs no unconditional branch, and none is computed.
 
     Args:
         denoiser: called as the network.
         asset: conditioning and noise.
         steps: of the schedule.
         before_step: called with the step's index before each.
+        guider: guidance scales over the frames x views grid, the same at all steps.
     """
     sigmas = edm_sigmas(steps).to(asset.noise)
-    guided = guided_denoiser(denoiser, asset.conditioning, GUIDER, sigmas)
+    held = asset.conditioning
+    guided = guided_denoiser(denoiser, held, guider, sigmas, every_branch=False)
     return sample_euler(guided, asset.noise, sigmas, before_step=before_step)
 
 
@@ -61,6 +66,7 @@ def sample_in_session(
     steps: int,
     plan: Plan | None = None,
     adaptive: bool | Mapping[str, Any] | None = None,
+    guider: Guider = GUIDER,
 ) -> Sample:
     """A sample in a fresh session.
 
@@ -70,8 +76,9 @@ def sample_in_session(
         steps: of the schedule.
         plan: instead of the denoiser's own.
         adaptive: likewise.
+        guider: as of `sample_once`.
     """
     levels = edm_sigmas(steps).tolist()
     with session(denoiser, steps=steps, levels=levels, plan=plan, adaptive=adaptive) as run:
-        latent = sample_once(denoiser, asset, steps, lambda i, sigma: run.step(i))
+        latent = sample_once(denoiser, asset, steps, lambda i, sigma: run.step(i), guider)
         return Sample(latent, run.report(), run.plan)

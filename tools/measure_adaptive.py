@@ -29,7 +29,7 @@ from turbo4d.models.scenes import render_scene
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.adaptive import Bounds
 from turbo4d.runtime.plan import Plan
-from turbo4d.runtime.policy import THRESHOLDS, Thresholds, reusable, rows_of
+from turbo4d.runtime.policy import THRESHOLDS, reusable, rows_of
 from turbo4d.runtime.region_info import RegionKind
 from turbo4d.runtime.rungs import rungs_of
 from turbo4d.runtime.variant_key import VariantKey
@@ -65,7 +65,8 @@ def ways_of(turbo: Turbo) -> list[Way]:
     for preset in PRESETS:
         like, own = preset_plan(turbo, preset, _KINDS), THRESHOLDS[preset]
         for factor in FACTORS:
-            scaled = Thresholds({kind: own.drift[kind] * factor for kind in own.drift}, own.max_age)
+            passed = {kind: own.passed[kind] * factor for kind in own.passed}
+            scaled = dataclasses.replace(own, passed=passed)
             rows = rows_of(edm_sigmas(turbo.steps)[:-1].tolist(), scaled, by_kind)
             plan = dataclasses.replace(like, streams={"main": rows})
             found.setdefault(letters(plan), Way(letters(plan), plan))

@@ -15,6 +15,7 @@ from turbo4d.compiler.backend import turbo4d as backend
 from turbo4d.compiler.costs import variant_flops
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.specialise import specialise
+from turbo4d.models.guiders import Guider
 from turbo4d.models.sampler import guided_denoiser, sample_dpmpp_2m, sample_euler
 from turbo4d.models.schedule import edm_sigmas
 from turbo4d.runtime.plan import Plan, RegionInfo
@@ -45,20 +46,27 @@ def lowered(model: LoadedModel, lowering: str) -> LoadedModel:
     return dataclasses.replace(model, network=network)
 
 
-def sample_plain(model: LoadedModel, asset: Asset, steps: int, solver: str = "euler") -> Tensor:
-    """The uncached sample: every step computed, by the network as it is.
+def sample_plain(
+    model: LoadedModel,
+    asset: Asset,
+    steps: int,
+    solver: str = "euler",
+    guider: Guider = GUIDER,
+) -> Tensor:
+    """The uncached sample: both branches of every step computed, by the network as it is.
 
     Args:
         model: the network.
         asset: conditioning and noise.
         steps: of the schedule.
         solver: a key of SOLVERS.
+        guider: guidance scales over the frames x views grid.
 
     Returns:
         The latent [F*V, 4, h, w].
     """
     sigmas = edm_sigmas(steps).to(asset.noise)
-    denoiser = guided_denoiser(model.network, asset.conditioning, GUIDER, sigmas)
+    denoiser = guided_denoiser(model.network, asset.conditioning, guider, sigmas)
     return SOLVERS[solver](denoiser, asset.noise, sigmas)
 
 
@@ -69,6 +77,7 @@ class Turbo:
         model: the network.
         steps: of the schedule.
         options: of the backend; its lowering is `eager` unless they name another.
+        guider: guidance scales; where all are exactly 1, the conditional branch alone is sampled.
 
     Attributes:
         steps: as given.
@@ -80,8 +89,15 @@ class Turbo:
         denoiser: what the backend made of it, None before it was called.
     """
 
-    def __init__(self, model: LoadedModel, steps: int, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        steps: int,
+        options: Mapping[str, Any],
+        guider: Guider = GUIDER,
+    ) -> None:
         self.steps = steps
+        self._guider = guider
         self.report: Report | None = None
         self.plan: Plan | None = None
         self.regions: tuple[RegionInfo, ...] = ()
@@ -115,7 +131,7 @@ class Turbo:
             plan: instead of the one that the network was compiled with.
             adaptive: likewise.
         """
-        found = sample_in_session(self.network, asset, self.steps, plan, adaptive)
+        found = sample_in_session(self.network, asset, self.steps, plan, adaptive, self._guider)
         self.report, self.plan = found.report, found.plan
         return found.latent
 

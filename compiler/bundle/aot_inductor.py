@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from turbo4d.compiler.bundle.example import error_of
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, refuse_settings
-from turbo4d.compiler.compat import compile_ahead, inductor_lacks
 from turbo4d.compiler.errors import LowerError
+from turbo4d.compiler.lower.compat import compile_ahead, inductor_lacks
 from turbo4d.runtime.bundle.manifest import TensorRow
 from turbo4d.runtime.engines.aot_inductor import AotInductorSession, code_for
 from turbo4d.runtime.errors import OptionError

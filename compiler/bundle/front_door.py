@@ -79,7 +79,8 @@ def build(
         use: kinds of regions that a preset may reuse.
         max_cache_bytes: bound on all slots together.
         max_memory_bytes: of the device: more than running the bundle takes, or nothing is built.
-        form: "variants" for an engine each, "conditional" for one that flags tell what to skip.
+        form: "variants" for an engine each, "conditional" for one that flags tell what to skip,
+            whose slots hold whole residuals where a variant's hold what is behind a gate.
         settings: of the target.
         dynamic_shapes: refused: a bundle is for the shapes of this call.
         name: what people call the model.

@@ -72,7 +72,7 @@ def take_apart(
         OptionError: an option that matches nothing.
     """
     capture = capture_export(module, args, kwargs)
-    analysis = analyse(capture, wanted.geometry)
+    analysis = analyse(capture, wanted.geometry, gates=wanted.form != "conditional")
     analysis = replace(analysis, roles=declare(analysis.roles, capture, wanted.invariant))
     plan, check = planned(analysis, wanted)
     keys = keys_of(plan, check)

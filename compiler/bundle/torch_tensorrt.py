@@ -12,6 +12,7 @@ from importlib import metadata
 
 import torch
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, refuse_settings
+from turbo4d.compiler.compat import written
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.manifest import TensorRow
 from turbo4d.runtime.engines.tensorrt import why_not_computed
@@ -82,7 +83,7 @@ class TorchTensorRTTarget:
         request.say(f"{request.name}: converting")
         try:
             with torch.no_grad():
-                program = torch.export.export(request.module, tuple(inputs), strict=False)
+                program = torch.export.export(written(request.module), tuple(inputs), strict=False)
             data = build(program, inputs)
         except EngineError as error:
             raise LowerError(f"variant {request.name!r}: {error}") from error

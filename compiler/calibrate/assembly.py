@@ -133,9 +133,10 @@ def _filled(
 def _guided(
     table: ErrorTable, steps: Sequence[int], gains: Mapping[int, float], guide: Mapping[int, float]
 ) -> tuple[float, ...]:
-    ratios = {step: gain / guide[step] for step, gain in gains.items()}
-    scales = between(ratios, steps, table.levels, table.level_unit)
     guided = between(guide, steps, table.levels, table.level_unit)
+    at = dict(zip(steps, guided, strict=True))
+    ratios = {step: gain / at[step] for step, gain in gains.items()}
+    scales = between(ratios, steps, table.levels, table.level_unit)
     return tuple(scale * gain for scale, gain in zip(scales, guided, strict=True))
 
 

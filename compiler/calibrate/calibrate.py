@@ -19,14 +19,15 @@ from turbo4d.compiler.calibrate.call import check_apart, check_call, named
 from turbo4d.compiler.calibrate.digest import weights_digest
 from turbo4d.compiler.calibrate.error_table import ErrorTable
 from turbo4d.compiler.calibrate.fitter import Fitter
-from turbo4d.compiler.calibrate.frontier import Place, choose
+from turbo4d.compiler.calibrate.frontier import Place, choose, distinct
 from turbo4d.compiler.calibrate.harness import Harness
 from turbo4d.compiler.calibrate.measure import measure
 from turbo4d.compiler.calibrate.move_seconds import move_seconds
-from turbo4d.compiler.calibrate.moves import Group, Move, groups_of, moves_of
+from turbo4d.compiler.calibrate.moves import Move, groups_of, moves_of
 from turbo4d.compiler.calibrate.places import places_of
 from turbo4d.compiler.calibrate.refine import refined
 from turbo4d.compiler.calibrate.report import Evidence, report_of
+from turbo4d.compiler.calibrate.saving import saving
 from turbo4d.compiler.calibrate.search import Found, Limits, Steps, found_of, solver
 from turbo4d.compiler.calibrate.stages import Stages
 from turbo4d.compiler.calibrate.state import State, key
@@ -38,10 +39,8 @@ from turbo4d.runtime.device_name import device_name
 from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.plan import Plan
 
-# A move that saves less of a computed step than this is not searched among, unless it is asked for:
-# each one more makes the solver slower, and these are seldom taken.
-WORTH = 0.125
-_EXPECTED_PLANS = 14  # that bisection and the places before it look at; for the time left alone
+SESSION_OFF_DB = 0.1  # by which sessions may differ from the runs that a plan is chosen by
+_EXPECTED_PLANS = 8  # that bisection and the places before it look at; for the time left alone
 
 
 @dataclass(frozen=True)
@@ -173,6 +172,7 @@ class _Task:
         known: dict[str, Fidelity] = {}
         better = partial(self._better, table, seconds, verifier)
         chosen, places = self._chosen(places, verifier, known, better)
+        known[chosen.found.name] = self._proved(chosen, verifier, known[chosen.found.name])
         apart = self._run_apart(chosen, verifier)
         plan = verifier.plan(chosen.found, origin=self._origin(known[chosen.found.name], apart))
         times = timed(harness, plan, self.examples[0].value, partial(at, "held_out"))
@@ -275,8 +275,9 @@ class _Task:
                 )
             return known[found.name].reaches(self.worst_slack_db)
 
-        place = choose(len(places), measured, self.target_db)
-        if place is None:
+        at = distinct(places)
+        chosen = choose(len(at), lambda number: measured(at[number]), self.target_db)
+        if chosen is None:
             best = max(known.values(), key=lambda each: each.reaches(self.worst_slack_db))
             raise CalibrationError(
                 f"calibrate: no plan reaches {self.target_db:g} dB on these examples; the best "
@@ -284,12 +285,28 @@ class _Task:
                 f"worst. Ask for at most {best.reaches(self.worst_slack_db):.1f} dB."
             )
         run = [replace(p, found=moved.get(p.found.name, p.found)) for p in places]
-        return run[place], tuple(run)
+        return run[at[chosen]], tuple(run)
+
+    def _proved(self, chosen: Place, verifier: Verifier, before: Fidelity) -> Fidelity:
+        """What sessions measure of the plan that was chosen by runs without them."""
+        proved = verifier.prove(
+            chosen.found,
+            self.examples,
+            lambda index: self.stages.at(
+                "verify", 1.0, f"the plan in a session, example {index + 1} of {len(self.examples)}"
+            ),
+        )
+        if abs(proved.mean - before.mean) > SESSION_OFF_DB:
+            raise CalibrationError(
+                f"calibrate: the plan measures {proved.mean:.2f} dB in sessions and "
+                f"{before.mean:.2f} dB while it was sought; that is a defect, please report it."
+            )
+        return proved
 
     def _run_apart(self, chosen: Place, verifier: Verifier) -> Fidelity | None:
         if not self.held_out:
             return None
-        return verifier.run(
+        return verifier.prove(
             chosen.found,
             self.held_out,
             lambda index: self.stages.at(
@@ -297,7 +314,6 @@ class _Task:
                 index / len(self.held_out),
                 f"held-out example {index + 1} of {len(self.held_out)}",
             ),
-            keep_references=False,
         )
 
     def _origin(self, known: Fidelity, apart: Fidelity | None) -> str:
@@ -306,40 +322,6 @@ class _Task:
             f"calibrated: {self.command}; {shown.mean:.1f} dB mean, {shown.worst:.1f} dB worst on "
             f"{len(shown.decibels)} {what} scenes"
         )
-
-
-def saving(
-    moves: Sequence[Move], groups: Sequence[Group], seconds: Mapping[str, float]
-) -> tuple[Move, ...]:
-    """Those that save much of a computed step; see `WORTH`.
-
-    Where the whole step can be fitted, the core is not reused: that takes longer and errs more. And
-    where the network has levels, of the smaller regions the outermost of them is: it saves most for
-    what it errs, and the solver proves plans of few moves in a second.
-
-    Args:
-        moves: of a model.
-        groups: of it.
-        seconds: per move what it takes.
-    """
-    whole = max(seconds[move.name] for move in moves if not move.actions)
-    kinds = {group.name: group.kind for group in groups}
-    left_out = {"core"} if any(move.fitted for move in moves) else set[str]()
-    levels = [group.name for group in groups if group.kind == "level"]
-    smaller = {name for name, kind in kinds.items() if kind in ("chain", "block")} | {*levels[1:]}
-    return tuple(
-        replace(move, orders=_orders(move, seconds[move.name] / whole))
-        for move in moves
-        if not move.actions or seconds[move.name] <= (1 - WORTH) * whole
-        if not left_out & {kinds[name] for name in move.groups}
-        if not (levels and smaller & {*move.groups})
-        if move.groups or not (levels and move.actions)
-    )
-
-
-def _orders(move: Move, share: float) -> tuple[int, ...]:
-    """The orders that are searched: what is dear to reuse anyway is not extrapolated."""
-    return tuple(order for order in move.orders if order <= (1 if share < 0.75 else 0))
 
 
 def _device(network: nn.Module) -> torch.device:

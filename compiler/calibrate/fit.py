@@ -23,6 +23,7 @@ from turbo4d.runtime.extrapolation import weighted
 from turbo4d.runtime.fitted import STEP, add_sample, channels_like
 from turbo4d.runtime.slot_storage import decode, encode
 
+from .beginnings import Beginning, Beginnings, Given
 from .follow import Following
 from .harness import Harness
 from .replay import Call, Recording
@@ -52,6 +53,7 @@ class _Run:
         exact: its exact run.
         following: carries out the steps that are computed.
         storage: how the step's slot is kept.
+        reads: whether a step of the plan reads other slots than the step's.
     """
 
     harness: Harness
@@ -59,11 +61,32 @@ class _Run:
     exact: Recording
     following: Following
     storage: str
+    reads: bool
     given: dict[Call, Tensor] = field(default_factory=dict[Call, Tensor])
     history: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
+    _samples: dict[Call, Tensor] = field(default_factory=dict[Call, Tensor])
+    _passed: list[Call] = field(default_factory=list[Call])
 
     def compute(self, at: Call) -> None:
         """Runs a step's engine on the plan's own run."""
+        if self.reads:  # what steps that were known already would have written
+            for earlier in self._passed:
+                self._followed(earlier)
+            self._passed.clear()
+        self._keep(at, self._followed(at))
+
+    def pass_over(self, at: Call, output: Tensor, *, computed: bool) -> None:
+        """Takes what a step is known to give, for an equal plan came this far."""
+        if computed:
+            self._keep(at, output)
+            self._passed.append(at)
+        self.given[at] = output
+
+    def _keep(self, at: Call, output: Tensor) -> None:
+        self.given[at] = output
+        self.history.setdefault(at[0], []).append(decode(encode(output, self.storage)))
+
+    def _followed(self, at: Call) -> Tensor:
         found: list[Tensor] = []
 
         def give(args: Sequence[Tensor]) -> Tensor:
@@ -71,20 +94,21 @@ class _Run:
             raise _Stop
 
         self._walk(at, give)
-        self.given[at] = found[0].clone()
-        kept = decode(encode(self.given[at], self.storage))
-        self.history.setdefault(at[0], []).append(kept)
+        return found[0].clone()
 
     def take(self, at: Call, fit: Action) -> None:
         """Gives a fitted step what its weights make of the history and the sample."""
         mixed = weighted(self.history[at[0]][-len(fit.mix) :], fit.mix)
         constant = self.harness.constant_channels
-        [self.given[at]] = add_sample((STEP,), [mixed], {STEP: fit}, self._sample(at), constant)
+        sample = self._samples[at]
+        [self.given[at]] = add_sample((STEP,), [mixed], {STEP: fit}, sample, constant)
 
     def sample(self) -> Tensor:
         """What the sampler gives of the plan's own run, once every call is decided."""
         return self.harness.through(
-            self.example, lambda stream, step, args: (self.given[stream, step].clone(),)
+            self.example,
+            lambda stream, step, args: (self.given[stream, step].clone(),),
+            self.given,
         )
 
     def equations(self, at: Call, depth: int) -> tuple[Tensor, Tensor, int]:
@@ -98,10 +122,10 @@ class _Run:
             The matrix [values + 1, values + 1], the right side [values + 1], the count of values.
         """
         exact = self.exact.outputs[at][0]
-        part = channels_like(self._sample(at), exact, self.harness.constant_channels)
+        start, last = self._answer(at, exact)
+        part = channels_like(self._samples[at], exact, self.harness.constant_channels)
         values = self.history[at[0]][-depth:]
         terms = [*values, *([] if part is None else [part])]
-        start, last = self._answer(at, exact)
         stride = _LAST_STRIDE if last else 1.0
         answers = [
             (self._answer(at, exact + term * stride)[0] - start) / stride
@@ -137,28 +161,22 @@ class _Run:
         later = next(call for call in calls[calls.index(at) :] if call[1] != at[1])
         return self.harness.sample_in(self.exact.inputs[later])
 
-    def _sample(self, at: Call) -> Tensor:
-        """The sample that the denoiser is fed at a step of the plan's own run."""
-        found: list[Tensor] = []
-
-        def give(args: Sequence[Tensor]) -> Tensor:
-            found.append(self.harness.sample_of(args).clone())
-            raise _Stop
-
-        self._walk(at, give)
-        return found[0]
-
     def _walk(
         self,
         at: Call,
         give: Callable[[Sequence[Tensor]], Tensor],
         after: Callable[[Call, Sequence[Tensor]], Tensor] | None = None,
     ) -> Tensor | None:
-        """The sampler's run: what is decided, then `give` at one call, then `after`."""
+        """The sampler's run: what is decided, then `give` at one call, then `after`.
+
+        The sample that the call is fed is kept.
+        """
 
         def route(stream: str, step: int, args: Sequence[Tensor]) -> Sequence[Tensor]:
             call = stream, step
             if call == at:
+                if at not in self._samples:
+                    self._samples[at] = self.harness.sample_of(args).clone()
                 return (give(args).clone(),)
             if call in self.given:
                 return (self.given[call].clone(),)
@@ -166,8 +184,9 @@ class _Run:
                 raise _Stop
             return (after(call, args).clone(),)
 
+        before = {call: output for call, output in self.given.items() if call != at}
         try:
-            return self.harness.through(self.example, route)
+            return self.harness.through(self.example, route, before)
         except _Stop:
             return None
 
@@ -197,24 +216,49 @@ def fitted_runs(
     examples: Sequence[object],
     plan: Plan,
     recordings: Sequence[Recording],
+    known: Beginnings | None = None,
 ) -> tuple[Plan, list[Tensor]]:
-    """As `fitted`, with each example's sample under the plan that it gives."""
+    """As `fitted`, with each example's sample under the plan that it gives.
+
+    Args:
+        harness: as in `fitted`, and so what follows.
+        examples: the same at every call with one `known`.
+        plan: to be fitted.
+        recordings: of the examples.
+        known: what plans that began alike gave; None for nothing.
+    """
     calls = [*recordings[0].outputs]
     wanted = {at: _depth(plan.streams[at[0]][at[1]]) for at in calls}
     storage = plan.storage.get(STEP, "compute")
     runs = [
-        _Run(harness, example, exact, harness.following(plan), storage)
+        _Run(harness, example, exact, harness.following(plan), storage, _reads(plan))
         for example, exact in zip(examples, recordings, strict=True)
     ]
+    known = known or Beginnings()
     fits: dict[Call, Action] = {}
+    beginning: Beginning = (storage,)
+    fresh = False
     for at in calls:
-        if not (depth := wanted[at]):
-            for run in runs:
-                run.compute(at)
+        row = plan.streams[at[0]][at[1]] or {}
+        depth = wanted[at]
+        beginning = (*beginning, (at, depth or tuple((name, str(row[name])) for name in row)))
+        found = None if fresh else known.get(beginning)
+        if found is not None:
+            for run, output in zip(runs, found.outputs, strict=True):
+                run.pass_over(at, output, computed=not depth)
+            if found.fit is not None:
+                fits[at] = found.fit
             continue
-        fits[at] = _solved([run.equations(at, depth) for run in runs])
+        fresh = True
+        fit = _solved([run.equations(at, depth) for run in runs]) if depth else None
         for run in runs:
-            run.take(at, fits[at])
+            if fit is None:
+                run.compute(at)
+            else:
+                run.take(at, fit)
+        if fit is not None:
+            fits[at] = fit
+        known.put(beginning, Given(fit, tuple(run.given[at] for run in runs)))
     return (with_fits(plan, fits) if fits else plan), [run.sample() for run in runs]
 
 
@@ -233,6 +277,11 @@ def with_fits(plan: Plan, fits: Mapping[Call, Action]) -> Plan:
 def _depth(row: Row) -> int:
     action = (row or {}).get(STEP)
     return 0 if action is None or action.kind != "reuse" else action.order + 1
+
+
+def _reads(plan: Plan) -> bool:
+    rows = (row or {} for of in plan.streams.values() for row in of)
+    return any(action.reads and name != STEP for row in rows for name, action in row.items())
 
 
 def _solved(equations: Sequence[tuple[Tensor, Tensor, int]]) -> Action:

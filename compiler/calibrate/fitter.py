@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from turbo4d.compiler.calibrate.beginnings import Beginnings
 from turbo4d.compiler.calibrate.fidelity import CEILING_DB
-from turbo4d.compiler.calibrate.fit import fitted, fitted_runs, with_fits
+from turbo4d.compiler.calibrate.fit import fitted_runs, with_fits
 from turbo4d.runtime.action import Action
 from turbo4d.runtime.fitted import STEP
 
@@ -32,6 +33,8 @@ class Fitter:
         self._examples = examples
         self._state = state
         self._recordings: list[Recording] = []
+        self._beginnings = Beginnings()
+        self._decibels: dict[str, tuple[float, ...]] = {}
 
     def fit(self, name: str, plan: Plan) -> Plan:
         """The plan with weights, where it reuses the whole step.
@@ -42,9 +45,20 @@ class Fitter:
         """
         if not any(STEP in (row or {}) for rows in plan.streams.values() for row in rows):
             return plan
-        found = self._state.once(f"fit {name}", lambda: self._fitted(plan))
+        found = self._state.once(f"fit {name}", lambda: self._fitted(name, plan))
         fits = {(stream, int(step)): Action.parse(text) for stream, step, text in found}
         return replace(with_fits(plan, fits), weights_sha256=self._harness.weights_sha256)
+
+    def decibels(self, name: str, example: object) -> float | None:
+        """What a plan measured on an example while it was fitted; None where it was not just now.
+
+        Args:
+            name: of the plan.
+            example: any.
+        """
+        known = self._decibels.get(name)
+        at = next((at for at, own in enumerate(self._examples) if own is example), None)
+        return None if known is None or at is None else known[at]
 
     def score(self, name: str, plan: Plan) -> float:
         """What a plan measures on the first example, fitted to that one alone, in dB.
@@ -57,7 +71,9 @@ class Fitter:
 
     def _score(self, plan: Plan) -> float:
         first = self._examples[0]
-        _, [sample] = fitted_runs(self._harness, [first], plan, self._recorded()[:1])
+        _, [sample] = fitted_runs(
+            self._harness, [first], plan, self._recorded()[:1], self._beginnings
+        )
         return min(CEILING_DB, self._harness.judge(first, sample))
 
     def _recorded(self) -> list[Recording]:
@@ -68,8 +84,13 @@ class Fitter:
             ]
         return self._recordings
 
-    def _fitted(self, plan: Plan) -> list[tuple[str, int, str]]:
-        made = fitted(self._harness, self._examples, plan, self._recorded())
+    def _fitted(self, name: str, plan: Plan) -> list[tuple[str, int, str]]:
+        made, samples = fitted_runs(self._harness, self._examples, plan, self._recorded())
+        if not plan.storage:  # a run that fits keeps no other slot than the step's in its storage
+            self._decibels[name] = tuple(
+                min(CEILING_DB, self._harness.judge(example, sample))
+                for example, sample in zip(self._examples, samples, strict=True)
+            )
         return [
             (stream, step, str(row[STEP]))
             for stream, rows in made.streams.items()

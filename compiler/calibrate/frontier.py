@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from turbo4d.compiler.calibrate.search import Found
 
 GRID_DB = tuple(20.0 + 0.25 * step for step in range(161))  # budgets, the loosest first
-# Places before the one that bisection finds, each with a plan that is no slower, which are measured
-# too: plans of nearly equal prediction differ by a decibel or two in what they measure.
-NEARBY = 8
+# Plans before the one that bisection finds, each no slower, which are measured too: plans of nearly
+# equal prediction differ by a decibel or two in what they measure.
+NEARBY = 3
+APART = 0.03  # of a plan's time; plans that lie closer are not all run
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,19 @@ def settle(places: Sequence[Place]) -> tuple[Place, ...]:
             best = settled[-1].found
         settled.append(replace(place, found=best))
     return tuple(reversed(settled))
+
+
+def distinct(places: Sequence[Place]) -> tuple[int, ...]:
+    """The places whose plan takes longer than that of the one before by `APART`, and the last."""
+    found: list[int] = []
+    for at, place in enumerate(places):
+        before = places[found[-1]].found if found else None
+        if before is None or place.found.seconds >= (1 + APART) * before.seconds:
+            found.append(at)
+    last = len(places) - 1
+    if places and places[found[-1]].found.name != places[last].found.name:
+        found.append(last)
+    return tuple(found)
 
 
 def choose(

@@ -1,7 +1,7 @@
 """What a change of one at a step adds to the final error: replayed runs with one deviating step.
 
-Every probe costs the steps after it, so moves that matter much are probed at every step and the
-others at a few, between which the gain is interpolated over ln(sigma). What extrapolation gets
+Every probe costs the steps after it, so moves that matter much are probed at `DENSE` steps and the
+others at `FEW`, between which the gain is interpolated over ln(sigma). What extrapolation gets
 wrong moves the final sample less than as large an error of plain reuse, so each order has gains.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from turbo4d.runtime.levels import LevelUnit, log_sigma
 
@@ -18,7 +19,11 @@ from .harness import Harness
 from .moves import Move, gain_name
 from .replay import Deviation, Recording
 
-FEW = 5  # steps at which a move is probed that is not probed at all of them
+DENSE = 10  # steps at which a move that matters much is probed
+FEW = 5  # steps at which another is
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def probes_of(
     Args:
         streams: per stream the steps that it visits.
         moves: to be probed; what reads nothing and omits nothing is left out.
-        dense: names of moves that are probed at every step.
+        dense: names of moves that are probed at `DENSE` steps.
     """
     acting = [move for move in moves if move.actions]
     acting.sort(key=lambda move: move.name not in dense)
@@ -67,7 +72,7 @@ def probes_of(
         for order in move.orders if often and not move.fitted else (0,):
             for stream, steps in streams.items():
                 places = [*range(order + 1, len(steps))]
-                chosen = places if often and not order else _spread(places, FEW)
+                chosen = spread(places, DENSE if often and not order else FEW)
                 found += [
                     Probe(
                         stream,
@@ -123,9 +128,9 @@ def between(
     return tuple(found)
 
 
-def _spread(places: Sequence[int], count: int) -> list[int]:
+def spread(places: Sequence[Item], count: int) -> list[Item]:
     """So many of the places, evenly spread from the first to the last."""
     if len(places) <= count:
         return [*places]
     last = len(places) - 1
-    return sorted({places[round(at * last / (count - 1))] for at in range(count)})
+    return [places[at] for at in sorted({round(at * last / (count - 1)) for at in range(count)})]

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property, partial
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from turbo4d.compiler.analysis import Analysis
-from turbo4d.compiler.backend import CompiledDenoiser, build_engine
-from turbo4d.compiler.backend import turbo4d as backend
 from turbo4d.compiler.errors import CalibrationError
-from turbo4d.compiler.lower import get_lowering
-from turbo4d.runtime.engine import Engine
-from turbo4d.runtime.errors import PlanError
 from turbo4d.runtime.fed_level import read_level
-from turbo4d.runtime.geometry import Geometry
-from turbo4d.runtime.levels import LevelUnit, check_levels, infer_unit
+from turbo4d.runtime.levels import LevelUnit
 from turbo4d.runtime.plan import Plan, Row
-from turbo4d.runtime.region_info import RegionInfo
 from turbo4d.runtime.report import Report
-from turbo4d.runtime.runner import Runner
 from turbo4d.runtime.session import Session, session
-from turbo4d.runtime.variant_key import VariantKey
-from turbo4d.runtime.weights_digest import weights_digest
 
+from .answers import AnswerForm
 from .denoiser import Denoiser
 from .fidelity import psnr_of_range
 from .follow import Following
+from .known_network import KnownNetwork, Route
 from .replay import Call, Deviation, Recording, Replayer, Values
+from .visits import Visits
 
 Sampler = Callable[[Callable[..., Any], Any], Tensor]
-Route = Callable[[str, int, Sequence[Tensor]], Sequence[Tensor]]
 
 
-class Harness:
+class Harness(KnownNetwork):
     """Samples a network plainly, under a plan in a session, recorded, or with one deviating step.
 
     Args:
@@ -60,23 +50,16 @@ class Harness:
         fidelity: Callable[[Tensor, Tensor, Any], float] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__(network, {"plan": "exact", "lowering": "eager", **(options or {})})
         self.report: Report | None = None
-        self._network = network
         self._sampler = sampler
         self._fidelity = fidelity or psnr_of_range
-        self._options: dict[str, Any] = {"plan": "exact", "lowering": "eager", **(options or {})}
-        self._compiled: list[CompiledDenoiser] = []
-        self._runner: Runner | None = None
-        self._fast: Callable[..., Any] = cast("Any", torch).compile(
-            network, backend=self._backend, fullgraph=True, dynamic=False
-        )
-        self._route: Route | None = None
-        self._now: tuple[str, int] = ("main", 0)
         self._references: list[tuple[object, Tensor]] = []
         self._levels: tuple[float, ...] | None = None
         self._unit: LevelUnit = "sigma"
-        self._streams: dict[str, tuple[int, ...]] = {}
+        self._streams: Mapping[str, tuple[int, ...]] = {}
         self._replays: Replayer | None = None
+        self._form: AnswerForm | None = None
 
     def learn(self, example: object) -> None:
         """One uncached run, which shows the levels and the steps of each stream.
@@ -86,57 +69,21 @@ class Harness:
             CaptureError: a forward that is no pure graph.
             GeometryError: views or frames that the graph leaves open or contradicts.
         """
-        levels: dict[int, float] = {}
-        streams: dict[str, list[int]] = {}
+        visits = Visits()
 
         def see(stream: str, step: int, args: Sequence[Tensor]) -> Sequence[Tensor]:
             level = read_level(self._known().signature, args)
             if isinstance(level, tuple):
                 raise CalibrationError(f"calibration: {level[1]}; a plan follows the noise level.")
-            _note(levels, streams, stream, step, level)
+            visits.note(stream, step, level)
             return self._plain(args)
 
         sample = self._run(example, self._fast, route=see)
-        self._streams = {name: tuple(sorted(steps)) for name, steps in streams.items()}
-        self._levels = tuple(levels[step] for step in sorted(levels))
-        self._unit = self._options.get("level_unit") or infer_unit(self._levels)
-        if sorted(levels) != [*range(len(levels))]:
-            missing = next(step for step in range(len(levels)) if step not in levels)
-            raise CalibrationError(
-                f"calibration: no stream ran step {missing}; number the steps from 0 without gaps."
-            )
-        try:
-            check_levels(self._levels, self._unit)
-        except PlanError as error:
-            raise CalibrationError(
-                f"calibration: {error} Where a step calls the network more than once, call "
-                "denoiser.step(index, stream=...) before each call, with a stream for each branch."
-            ) from error
+        self._streams = visits.streams
+        self._levels, self._unit = visits.schedule(self._options.get("level_unit"))
         self._replays = Replayer(self.analysis, self._levels, self._unit)
         # Plan none under the eager lowering is the plain network to the bit.
         self._references.append((example, sample))
-
-    @property
-    def analysis(self) -> Analysis:
-        """Of the network."""
-        if not self._compiled or self._compiled[0].analysis is None:
-            raise CalibrationError("calibration: the network is not known yet; call learn first.")
-        return self._compiled[0].analysis
-
-    @property
-    def regions(self) -> tuple[RegionInfo, ...]:
-        """Of the network."""
-        return self._known().signature.regions
-
-    @property
-    def model(self) -> str:
-        """Fingerprint of the captured graph."""
-        return self._known().signature.model
-
-    @property
-    def geometry(self) -> Geometry:
-        """What the network was captured for."""
-        return self._known().signature.geometry
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -217,14 +164,6 @@ class Harness:
             origin=origin or "",
         )
 
-    @cached_property
-    def weights_sha256(self) -> str:
-        """Digest of the weights that the network computes with."""
-        # Buffers that no checkpoint keeps are computed with as well.
-        held = {**self._network.state_dict(), **dict(self._network.named_buffers())}
-        used = [row.target for row in self.analysis.capture.table if row.kind == "weight"]
-        return weights_digest((name, held[name]) for name in used)
-
     def record(
         self, example: object, slots: Collection[str], see: Callable[[Call, Values], None]
     ) -> Recording:
@@ -263,33 +202,39 @@ class Harness:
         plan.check(self.regions)
         return self._replayer.follow(partial(self.through, example), plan)
 
-    def through(self, example: object, route: Route) -> Tensor:
+    def through(
+        self,
+        example: object,
+        route: Route,
+        decided: Mapping[Call, Tensor] | None = None,
+    ) -> Tensor:
         """What the sampler gives where every call of the denoiser goes to `route`.
 
         Args:
             example: to sample.
             route: called with stream, step and all flat arguments; gives the flat outputs.
+            decided: the output of calls that need not go there, of which a copy is given.
         """
-        return self._run(example, self._fast, route=route)
+        decided = decided or {}
+        outputs: list[Tensor] = []
+
+        def noted(stream: str, step: int, args: Sequence[Tensor]) -> Sequence[Tensor]:
+            outputs[:] = route(stream, step, args)
+            return outputs
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._now in decided and self._form is not None:
+                return self._form.made([decided[self._now].clone()])
+            answer = self._fast(*args, **kwargs)
+            if self._form is None:
+                self._form = AnswerForm.of(answer, outputs)
+            return answer
+
+        return self._run(example, call, route=noted)
 
     def following(self, plan: Plan) -> Following:
         """A route that carries out a plan's steps; see `follow`."""
         return self._replayer.following(plan)
-
-    def sample_of(self, args: Sequence[Tensor]) -> Tensor:
-        """The sample among all flat arguments."""
-        return args[self._known().signature.sample]
-
-    def sample_in(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The sample among a recording's inputs."""
-        signature = self._known().signature
-        return inputs[signature.sample - signature.kinds.index("input")]
-
-    @property
-    def constant_channels(self) -> Sequence[tuple[int, int]]:
-        """Channels [start, stop) of the sample that are declared not to change."""
-        signature = self._known().signature
-        return signature.invariant.get(signature.sample, ())
 
     def _run(
         self,
@@ -311,39 +256,6 @@ class Harness:
         finally:
             self._route = None
 
-    def _backend(self, gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> CompiledDenoiser:
-        built = backend(gm, inputs, options=self._options)
-        if not isinstance(built, CompiledDenoiser) or not isinstance(built.call, Runner):
-            raise CalibrationError("calibration: the network has no regions that a plan can name.")
-        runner = built.call
-        self._runner = self._runner or runner
-        self._compiled.append(built)
-        built.call = partial(self._called, runner)
-        return built
-
-    def _called(self, runner: Runner, *args: Tensor) -> Sequence[Tensor]:
-        known = self._known()
-        if runner.signature != known.signature:
-            raise CalibrationError(
-                f"calibration: an example is of geometry {runner.signature.geometry}; the first "
-                f"was of {known.signature.geometry}. Calibrate each geometry by itself."
-            )
-        if self._route is not None:
-            return self._route(*self._now, args)
-        return known(*args)
-
-    def _known(self) -> Runner:
-        if self._runner is None:
-            raise CalibrationError("calibration: the network is not known yet; call learn first.")
-        return self._runner
-
-    def _plain(self, args: Sequence[Tensor]) -> Sequence[Tensor]:
-        return self._uncached(args, (), ())[0]
-
-    @cached_property
-    def _uncached(self) -> Engine:
-        return build_engine(self.analysis, get_lowering("eager"), VariantKey((), (), exact=False))
-
     @property
     def _replayer(self) -> Replayer:
         if self._replays is None:
@@ -353,23 +265,3 @@ class Harness:
 
 def _ignore(stream: str, step: int) -> None:
     """Plain runs need no steps."""
-
-
-def _note(
-    levels: dict[int, float], streams: dict[str, list[int]], stream: str, step: int, level: float
-) -> None:
-    if not math.isfinite(level):
-        raise CalibrationError(
-            f"calibration: step {step} is fed the level {level}; wanted a number."
-        )
-    if levels.setdefault(step, level) != level:
-        raise CalibrationError(
-            f"calibration: step {step} has level {levels[step]:g} in one stream and {level:g} in "
-            f"{stream!r}; give steps of one level one number."
-        )
-    if step in streams.setdefault(stream, []):
-        raise CalibrationError(
-            f"calibration: step {step} of stream {stream!r} ran twice; call denoiser.step(index, "
-            "stream=...) before each call, with a stream for each guidance branch."
-        )
-    streams[stream].append(step)

@@ -1,9 +1,9 @@
 """From examples to an error table: recorded runs for the changes, replayed ones for the gains.
 
 Changes are cheap, one exact run per example gives them for all moves, steps and sources. Gains are
-dear: each probe runs the steps after the one that deviates. So the core and the outermost level,
-which plans reuse most, are probed at every step and on several examples; other moves at a few steps
-of the first one, scaled by how its gains lie to the mean.
+dear: each probe runs the steps after the one that deviates. So the step, else the core, and the
+outermost level, which plans reuse most, are probed at many steps of the first example and at a few
+of another; other moves at a few of the first one, scaled by how its gains lie to the mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from .assembly import assembled
 from .changes import changes_of
 from .error_table import ErrorTable
-from .gains import Probe, probe_error, probes_of
+from .gains import FEW, Probe, probe_error, probes_of, spread
 from .harness import Harness
 from .moves import Group, Move, groups_of, moves_of
 from .replay import Recording
@@ -65,7 +65,7 @@ def measure(
 
 
 def dense_moves(moves: Sequence[Move], groups: Sequence[Group]) -> tuple[str, ...]:
-    """The moves that are probed at every step: of the step, else the core; of the first level."""
+    """The moves that are probed at many steps: of the step, else the core; of the first level."""
     firsts: set[str] = set()
     for kinds in (("step", "core"), ("level",)):
         named = [group.name for kind in kinds for group in groups if group.kind == kind]
@@ -92,7 +92,13 @@ class _Work:
         probes = probes_of(self.harness.streams, self.moves, dense=dense)
         if not dense_only:
             return probes
-        return tuple(probe for probe in probes if probe.move in dense and not probe.order)
+        own = [probe for probe in probes if probe.move in dense and not probe.order]
+        alike = {(probe.stream, probe.move) for probe in own}
+        return tuple(
+            probe
+            for each in sorted(alike)
+            for probe in spread([one for one in own if (one.stream, one.move) == each], FEW)
+        )
 
     def changes(self, example: Example, *, storages: bool) -> Mapping[str, Any]:
         """What an exact run showed, per stream."""

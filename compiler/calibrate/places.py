@@ -11,7 +11,7 @@ from typing import Any
 from turbo4d.compiler.calibrate.error_table import ErrorTable
 from turbo4d.compiler.calibrate.fidelity import amplitude
 from turbo4d.compiler.calibrate.frontier import GRID_DB, Place, settle
-from turbo4d.compiler.calibrate.search import VERSION, Limits, Search
+from turbo4d.compiler.calibrate.search import VERSION, Found, Limits, Search
 from turbo4d.compiler.calibrate.state import State, key
 from turbo4d.runtime.region_info import RegionInfo, bytes_of
 
@@ -91,15 +91,20 @@ def _frontier(search: Search, state: State, say: Say, grid: Sequence[float]) -> 
     for index, budget_db in enumerate(grid):
         say(index / len(grid), f"searching a plan for {budget_db:g} dB, slots in {search.storage}")
         if not places or not found.proven or found.error > amplitude(budget_db):
-            name = f"plan {depends} {budget_db:g}"
-            kept = state.once(name, partial(_sought, search, budget_db))
-            steps = {
-                stream: tuple((move, order) for move, order in taken)
-                for stream, taken in kept["steps"].items()
-            }
-            found = search.found(steps, kept["error"], proven=kept["proven"])
+            free = search.free(amplitude(budget_db))
+            found = free or _kept(search, state, f"plan {depends} {budget_db:g}", budget_db)
         places.append(Place(budget_db, found))
     return places
+
+
+def _kept(search: Search, state: State, name: str, budget_db: float) -> Found:
+    """What the solver finds, which takes long enough to be kept."""
+    kept = state.once(name, partial(_sought, search, budget_db))
+    steps = {
+        stream: tuple((move, order) for move, order in taken)
+        for stream, taken in kept["steps"].items()
+    }
+    return search.found(steps, kept["error"], proven=kept["proven"])
 
 
 def _sought(search: Search, budget_db: float) -> dict[str, Any]:

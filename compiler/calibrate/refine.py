@@ -17,7 +17,7 @@ from turbo4d.runtime.errors import PlanError
 if TYPE_CHECKING:
     from turbo4d.compiler.calibrate.search import Found, Steps
 
-MOST = 20  # plans that are run for one place of the frontier
+MOST = 8  # plans that are run for one place of the frontier
 _SHIFTS = (1, -1, 2, -2)
 Taken = tuple[tuple[str, int], ...]
 

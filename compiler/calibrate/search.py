@@ -1,20 +1,21 @@
-"""search: the plan of least predicted time within bounds of error, bytes and variants, by CP-SAT.
+"""search: the plan of least predicted time within bounds of error, bytes and variants.
 
-Source: OR-tools CP-SAT (Perron, Didier); the model is in `stream_model` and `bounds_model`.
+The plans of all budgets follow from one walk over the steps (`paths`), which counts neither bytes
+nor variants; where its plan has too many of either, the solver (`solve`) is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from turbo4d.compiler.calibrate.bounds_model import bound_bytes, bound_variants
-from turbo4d.compiler.calibrate.choices import PART, Choice, affordable, choices_of
+from turbo4d.compiler.calibrate.choices import PART, Choice, choices_of
+from turbo4d.compiler.calibrate.fronts import Fronts
 from turbo4d.compiler.calibrate.moves import row
-from turbo4d.compiler.calibrate.slot_sets import SlotSets, variants_of
+from turbo4d.compiler.calibrate.slot_sets import SlotSets, peak_bytes, variants_of
+from turbo4d.compiler.calibrate.solve import Steps, solve, solver
 from turbo4d.compiler.calibrate.state import key
-from turbo4d.compiler.calibrate.stream_model import StreamModel
 from turbo4d.compiler.errors import CalibrationError
 from turbo4d.runtime.plan import Row
 from turbo4d.runtime.region_info import RegionInfo
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
 # CP-SAT's own measure of work, the same on every machine; some seconds on a slow core.
 EFFORT = 4.0
-VERSION = 2  # of what is searched: a state's plans of another are not taken
+VERSION = 3  # of what is searched: a state's plans of another are not taken
 TICK_S = 1e-6  # predicted time is counted in these
-Steps = Mapping[str, tuple[tuple[str, int], ...]]  # per stream and visited step: move and order
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ class Search:
     size_bytes: Mapping[str, int] | None = None
     _sets: SlotSets = field(init=False)
     _choices: Mapping[str, list[list[Choice]]] = field(init=False)
-    _cp: Any = field(init=False)
+    _fronts: Fronts | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._cp = solver()
+        solver()  # before anything is weighed
         sizes = self.size_bytes or {region.name: region.slot_bytes for region in self.regions}
         self._sets = SlotSets.of(self.table.groups, self.table.moves, self.regions, sizes)
         self._choices = {
@@ -142,67 +142,63 @@ class Search:
         Returns:
             The plan; None where none keeps the limits.
         """
-        found = self._solve(budget, hint, effort, capped=False)
-        if found is None:  # too much to weigh: without extrapolation there is far less
-            found = self._solve(budget, hint, effort, capped=False, plain=True)
+        if (free := self.free(budget)) is not None:
+            return free
         # Few plans need as many variants as they may have; counting them costs the solver most.
+        found = self._solved(budget, hint, effort, capped=False)
         if found is None or self._variants(found.steps) <= self.limits.max_variants:
             return found
-        capped = self._solve(budget, hint, effort, capped=True)
-        return capped or self._solve(budget, hint, effort, capped=True, plain=True)
+        return self._solved(budget, hint, effort, capped=True)
 
-    def _solve(
-        self,
-        budget: float,
-        hint: Steps | None,
-        effort: float,
-        *,
-        capped: bool,
-        plain: bool = False,
-    ) -> Found | None:
+    def free(self, budget: float) -> Found | None:
+        """The fastest plan within a budget where nothing else binds it, without the solver.
+
+        Args:
+            budget: of error, an amplitude.
+
+        Returns:
+            The plan; None where it holds more bytes or needs more variants than it may, or the
+            plans are too many to walk through.
+        """
         parts = int(budget / PART)
-        model = self._cp.CpModel()
-        streams: dict[str, StreamModel] = {}
-        for name, choices in self._choices.items():
-            within = affordable(choices, parts)
-            if plain:
-                within = [[choice for choice in here if not choice.order] for here in within]
-            if not all(within):
-                return None
-            streams[name] = StreamModel(model, self._sets, within)
-        error = sum(stream.error for stream in streams.values())
-        model.add(error <= parts)
-        if capped:
-            bound_variants(model, [*streams.values()], self.limits.max_variants)
-        if self.limits.max_cache_bytes is not None:
-            bound_bytes(model, [*streams.values()], self.limits.max_cache_bytes)
-        ticks = sum(self._ticks(stream) for stream in streams.values())
-        model.minimize(ticks)
-        for name, taken in (hint or {}).items():
-            _hint(model, streams[name], taken)
-        solver = self._cp.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = 0
-        solver.parameters.linearization_level = (
-            2  # paths beside one budget: nearly a linear program
-        )
-        solver.parameters.max_deterministic_time = effort
-        solver.parameters.catch_sigint_signal = False  # Ctrl-C belongs to Python
-        status = solver.solve(model)
-        if status not in (self._cp.OPTIMAL, self._cp.FEASIBLE):
+        if self._fronts is None or self._fronts.budget < parts:
+            ticks = {move: self._ticks_of(move) for move in self.seconds}
+            self._fronts = Fronts.of(self._choices, self._sets, ticks, parts)
+        fastest = self._fronts.fastest(parts)
+        if fastest is None:
             return None
-        steps = {name: _steps(stream, solver) for name, stream in streams.items()}
-        parts, proven = solver.value(error), status == self._cp.OPTIMAL and not plain
-        # Of the plans that are as fast, the one that errs least.
-        model.add(ticks <= solver.value(ticks))
-        model.minimize(error)
-        model.clear_hints()
-        for name, taken in steps.items():
-            _hint(model, streams[name], taken)
-        if solver.solve(model) in (self._cp.OPTIMAL, self._cp.FEASIBLE):
-            steps = {name: _steps(stream, solver) for name, stream in streams.items()}
-            parts = solver.value(error)
-        return self.found(steps, parts * PART, proven=proven)
+        steps, error = fastest
+        if not self._keeps_limits(steps):
+            return None
+        return self.found(steps, error * PART, proven=self._fronts.whole)
+
+    def _solved(
+        self, budget: float, hint: Steps | None, effort: float, *, capped: bool
+    ) -> Found | None:
+        """The solver's answer; where it has too much to weigh, without extrapolation."""
+        for plain in (False, True):
+            solved = solve(
+                self._choices,
+                self._sets,
+                {move: self._ticks_of(move) for move in self.seconds},
+                int(budget / PART),
+                hint=hint or {},
+                effort=effort,
+                max_variants=self.limits.max_variants if capped else None,
+                max_cache_bytes=self.limits.max_cache_bytes,
+                plain=plain,
+            )
+            if solved is not None:
+                steps, error, proven = solved
+                return self.found(steps, error * PART, proven=proven and not plain)
+        return None
+
+    def _keeps_limits(self, steps: Steps) -> bool:
+        most = self.limits.max_cache_bytes
+        held = sum(peak_bytes(taken, self._sets) for taken in steps.values())
+        return (most is None or held <= most) and (
+            self._variants(steps) <= self.limits.max_variants
+        )
 
     def _variants(self, steps: Steps) -> int:
         """How many graphs a plan needs, as its check counts them."""
@@ -225,11 +221,8 @@ class Search:
         }
         return self.found(steps, 0.0, proven=False)
 
-    def _ticks(self, stream: StreamModel) -> Any:
-        return sum(
-            round(self.seconds[move] / TICK_S) * taken
-            for (_, move, _), taken in stream.taken.items()
-        )
+    def _ticks_of(self, move: str) -> int:
+        return round(self.seconds[move] / TICK_S)
 
     def found(self, steps: Steps, error: float, *, proven: bool) -> Found:
         """A plan of some steps."""
@@ -265,29 +258,3 @@ def found_of(
         letters[stream] = "".join(" " if one is None else moves[one[0]].letter for one in at)
     spent = sum(seconds[move] for taken in steps.values() for move, _ in taken)
     return Found(steps, rows, letters, spent, error, proven, storage)
-
-
-def solver() -> Any:
-    """The module of CP-SAT.
-
-    Raises:
-        CalibrationError: it is not installed.
-    """
-    try:
-        from ortools.sat.python import cp_model
-    except ImportError as error:
-        raise CalibrationError(
-            "calibrate: OR-tools, which searches the plans, is not installed; install it with "
-            "pip install 'turbo4d[calibrate]'."
-        ) from error
-    return cp_model
-
-
-def _hint(model: Any, stream: StreamModel, taken: Sequence[tuple[str, int]]) -> None:
-    for (place, move, order), var in stream.taken.items():
-        model.add_hint(var, (move, order) == taken[place])
-
-
-def _steps(stream: StreamModel, solver: Any) -> tuple[tuple[str, int], ...]:
-    taken = sorted(key for key, var in stream.taken.items() if solver.boolean_value(var))
-    return tuple((move, order) for _, move, order in taken)

@@ -128,3 +128,26 @@ def variants_of(
             if sets.effects[move, name] == "writes":
                 sources.append(place)
     return {(move, frozenset(of)) for (move, _), of in zip(taken, writes, strict=True)}
+
+
+def peak_bytes(taken: Sequence[tuple[str, int]], sets: SlotSets) -> int:
+    """What a stream's slots hold at most, a value from the step that writes it to its last read.
+
+    Args:
+        taken: per visited step the move and the order.
+        sets: of the moves.
+    """
+    written: dict[str, list[int]] = {name: [] for name in sets.sets}
+    until: dict[tuple[str, int], int] = {}  # of each value that is read the last step that does
+    for place, (move, order) in enumerate(taken):
+        for name in sets.reads[move]:
+            depth = order + 1 if sets.sets[name].group is not None else 1
+            until |= {(name, source): place for source in written[name][-depth:]}
+        for name, sources in written.items():
+            if sets.effects[move, name] == "writes":
+                sources.append(place)
+    held = [0] * len(taken)
+    for (name, source), last in until.items():
+        for place in range(source, last + 1):
+            held[place] += sets.sets[name].size_bytes
+    return max(held, default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from turbo4d.compiler.calibrate.fidelity import CEILING_DB
@@ -126,30 +127,51 @@ class Verifier:
         return plan
 
     def run(
-        self,
-        found: Found,
-        examples: Sequence[Example],
-        say: Callable[[int], None],
-        *,
-        keep_references: bool = True,
+        self, found: Found, examples: Sequence[Example], say: Callable[[int], None]
     ) -> Fidelity:
-        """What a plan measures.
+        """What a plan measures, on graphs that serve all plans where slots are kept as they are.
 
         Args:
             found: the plan.
             examples: to sample.
             say: told the number of each example.
-            keep_references: whether the uncached samples stay in memory for the next plan.
         """
         plan = self.plan(found)
         decibels: list[float] = []
         for index, example in enumerate(examples):
             say(index)
             finding = f"psnr {found.name} {example.digest}"
-            decibels.append(self._state.once(finding, lambda e=example: self._one(plan, e.value)))
-            if not keep_references:
-                self.harness.forget(example.value)
+            make = partial(self._followed, found, plan, example.value)
+            decibels.append(self._state.once(finding, make))
         return Fidelity(tuple(example.name for example in examples), tuple(decibels))
+
+    def prove(
+        self, found: Found, examples: Sequence[Example], say: Callable[[int], None]
+    ) -> Fidelity:
+        """What a plan measures in sessions, on graphs of its own; uncached samples are let go.
+
+        Args:
+            found: the plan.
+            examples: to sample.
+            say: told the number of each example.
+        """
+        plan = self.plan(found)
+        decibels: list[float] = []
+        for index, example in enumerate(examples):
+            say(index)
+            finding = f"session {found.name} {example.digest}"
+            decibels.append(self._state.once(finding, partial(self._one, plan, example.value)))
+            self.harness.forget(example.value)
+        return Fidelity(tuple(example.name for example in examples), tuple(decibels))
+
+    def _followed(self, found: Found, plan: Plan, example: object) -> float:
+        if found.storage != "compute":
+            return self._one(plan, example)
+        known = self._fitter.decibels(found.name, example)
+        if known is not None:
+            return known
+        sample = self.harness.follow(example, plan)
+        return min(CEILING_DB, self.harness.judge(example, sample))
 
     def _one(self, plan: Plan, example: object) -> float:
         return min(CEILING_DB, self.harness.psnr(example, plan))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from turbo4d.compiler.compat import written
 
 if TYPE_CHECKING:
     from turbo4d.compiler.prologue import Prologue
@@ -33,7 +34,7 @@ class EagerEngine:
         self._outputs = variant.outputs
         self._pick = picker(variant.arg_indices)
         self._pick_prologue = picker(variant.prologue_indices)
-        self._forward: Callable[..., Any] = variant.module.forward
+        self._forward: Callable[..., Any] = written(variant.module).forward
 
     def __call__(
         self, args: Sequence[Tensor], prologue: Sequence[Tensor], slots_in: Sequence[Tensor]
@@ -54,7 +55,7 @@ class EagerPrologue:
     def __init__(self, prologue: Prologue) -> None:
         self.arg_indices = prologue.arg_indices
         self._pick = picker(prologue.arg_indices)
-        self._forward: Callable[..., Any] = prologue.module.forward
+        self._forward: Callable[..., Any] = written(prologue.module).forward
 
     def __call__(self, args: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The values that variants take, without gradients."""

@@ -13,7 +13,7 @@ Error: rounding; erf to 4.5e-7.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,18 @@ from torch import Tensor, fx
 from turbo4d.passes.base import become
 
 from . import row_ops as row_ops  # registers the operators
-from .places import PANEL, aten, given, inside, listed, node_of, sum_after, taken, value_of
+from .places import (
+    PANEL,
+    aten,
+    given,
+    inside,
+    listed,
+    node_of,
+    split_into_heads,
+    sum_after,
+    taken,
+    value_of,
+)  # fmt: skip
 
 LONGEST = 32
 """Longer sequences are torch's own attention's, which works on blocks of scores."""
@@ -30,14 +41,14 @@ LONGEST = 32
 
 def fuse_block(last: fx.Node, kept: Collection[str]) -> bool:
     """Fuse what ends with a linear; says whether it could."""
-    place = _feed_forward(last, kept) or _attention(last, kept)
+    place = feed_forward(last, kept, _takes) or _attention(last, kept)
     if place is not None:
         place.write(kept)
     return place is not None
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """What becomes one call.
 
     Args:
@@ -45,6 +56,7 @@ class _Place:
         source: what its first linears read.
         operator: of `turbo4d`.
         arguments: between the norm's and the sum's.
+        readers: of the norm, where one is taken in.
     """
 
     last: fx.Node
@@ -64,7 +76,16 @@ class _Place:
         become(node, self.operator, x, *norm, *self.arguments, add)
 
 
-def _feed_forward(last: fx.Node, kept: Collection[str]) -> _Place | None:
+def feed_forward(
+    last: fx.Node, kept: Collection[str], takes: Callable[[fx.Node, fx.Node], bool]
+) -> Place | None:
+    """The gated feed-forward that ends with a linear, where there is one.
+
+    Args:
+        last: the linear.
+        kept: nodes that must stay.
+        takes: whether kernels take the first and the last linear.
+    """
     product = inside(last.args[0], aten.mul.Tensor, kept)
     if product is None:
         return None
@@ -77,16 +98,16 @@ def _feed_forward(last: fx.Node, kept: Collection[str]) -> _Place | None:
         if len(gelu.args) > 1 or gelu.kwargs.get("approximate", "none") != "none":
             continue
         both = inside(low.args[0], aten.linear.default, kept, users=2)
-        if both is not None and _halves(low, high) and _takes(both, last):
+        if both is not None and _halves(low, high) and takes(both, last):
             up, up_bias = given(both, 1, (None, None))
             down, down_bias = given(last, 1, (None, None))
             operator = torch.ops.turbo4d.gated_feed_forward.default
             weights = (up, up_bias, down, down_bias)
-            return _Place(last, node_of(both.args[0]), operator, weights, 1)
+            return Place(last, node_of(both.args[0]), operator, weights, 1)
     return None
 
 
-def _attention(last: fx.Node, kept: Collection[str]) -> _Place | None:
+def _attention(last: fx.Node, kept: Collection[str]) -> Place | None:
     joined = inside(last.args[0], aten.reshape.default, kept)
     if joined is None:
         return None
@@ -96,7 +117,7 @@ def _attention(last: fx.Node, kept: Collection[str]) -> _Place | None:
     site = inside(turned.args[0], aten.scaled_dot_product_attention.default, kept)
     if site is None or len(site.args) != 3 or not {"scale"}.issuperset(site.kwargs):
         return None
-    parts = [_split(operand, kept) for operand in site.args]
+    parts = [split_into_heads(operand, kept) for operand in site.args]
     linears = [part for part in parts if part is not None]
     if len(linears) != 3 or len({node_of(part.args[0]) for part in linears}) != 1:
         return None
@@ -114,20 +135,7 @@ def _attention(last: fx.Node, kept: Collection[str]) -> _Place | None:
     weights = (*(part.args[1] for part in linears), out, out_bias)
     scores = (heads, 1 / math.sqrt(depth) if scale is None else scale)
     operator = torch.ops.turbo4d.short_attention.default
-    return _Place(last, node_of(linears[0].args[0]), operator, (*weights, *scores), 3)
-
-
-def _split(operand: Any, kept: Collection[str]) -> fx.Node | None:
-    """The linear whose columns are cut into heads."""
-    turned = inside(operand, aten.permute.default, kept)
-    if turned is None or listed(turned.args[1]) != [0, 2, 1, 3]:
-        return None
-    cut = inside(turned.args[0], aten.reshape.default, kept)
-    if cut is None:
-        return None
-    linear = inside(cut.args[0], aten.linear.default, kept)
-    before = None if linear is None else linear.meta["val"].shape
-    return linear if before is not None and cut.meta["val"].shape[:2] == before[:2] else None
+    return Place(last, node_of(linears[0].args[0]), operator, (*weights, *scores), 3)
 
 
 def _takes(first: fx.Node, last: fx.Node) -> bool:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import inductor_lacks
 from turbo4d.passes.base import returned
 
+from .compat import inductor_lacks
 from .eager import picker
 from .native import fused
 from .program import Program, Strides, form_of, laid_out

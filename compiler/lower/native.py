@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from turbo4d.compiler.compat import inductor_lacks
+from turbo4d.compiler.compat import late_module
 from turbo4d.compiler.show import dtype_text
 from turbo4d.passes.base import emit, returned
 
+from .compat import inductor_lacks
 from .eager import EagerEngine
 from .fuse_rows import Fused, fuse_rows
 from .places import aten, value_of
@@ -53,7 +54,7 @@ class NativeLowering:
             channels_last(graph)
         own = map(value_of, returned(variant.module.graph)[: variant.outputs])
         dense(graph, [value.is_contiguous() for value in own])  # a slot, too, may be otherwise
-        module = fx.GraphModule(variant.module, graph)
+        module = late_module(variant.module, graph)
         return EagerEngine(replace(variant, module=module))
 
 

@@ -27,6 +27,19 @@ def only_user(node: fx.Node, kept: Collection[str]) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 and node.name not in kept else None
 
 
+def split_into_heads(operand: Any, kept: Collection[str]) -> fx.Node | None:
+    """The linear whose columns are cut into heads."""
+    turned = inside(operand, aten.permute.default, kept)
+    if turned is None or listed(turned.args[1]) != [0, 2, 1, 3]:
+        return None
+    cut = inside(turned.args[0], aten.reshape.default, kept)
+    if cut is None:
+        return None
+    linear = inside(cut.args[0], aten.linear.default, kept)
+    before = None if linear is None else linear.meta["val"].shape
+    return linear if before is not None and cut.meta["val"].shape[:2] == before[:2] else None
+
+
 def sum_after(node: fx.Node, kept: Collection[str]) -> tuple[fx.Node, fx.Node | None]:
     """The call that gives `node` plus another value of its shape, and that value; or the node."""
     total = only_user(node, kept)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import Form
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.segments import split
 from turbo4d.passes.base import returned
 from turbo4d.runtime.progress import Progress
 
+from .compat import Form
 from .segment_library import SegmentLibrary
 
 Strides = tuple[int, ...]

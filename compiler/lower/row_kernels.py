@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from turbo4d.compiler.compat import inductor_compiler
 from turbo4d.compiler.errors import LowerError
+
+from .compat import inductor_compiler
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 SWITCH = "TURBO4D_ROW_KERNELS"

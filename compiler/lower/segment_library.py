@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import fx
-from turbo4d.compiler.compat import Compiled, Form, compile_with_inductor, inductor_settings
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.show import graph_text
+
+from .compat import Compiled, Form, compile_with_inductor, inductor_settings
 
 
 class SegmentLibrary:

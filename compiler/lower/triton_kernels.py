@@ -1,8 +1,11 @@
 """triton-kernels: a variant's graph operator by operator, with our Triton kernels where they fit.
 
-Attention over few tokens, as of views and frames, is one call that reads each token at its stride
-and writes the layout of the layer after it (`runtime/tiny_attention.py`); all else is torch's. It
-must be asked for: no configuration of the kernel was tuned on a GPU yet.
+Attention over few tokens, as of views and frames, is one call from its norm to its sum
+(`runtime/token_attention.py`), and what goes along with it is computed where tokens lie, so that
+nothing is copied into groups. A gated feed-forward is one call from its norm to its sum
+(`runtime/gated_rows.py`). Where the projections do not fit, the attention alone is one call
+that reads each token at its stride (`runtime/tiny_attention.py`). All else is torch's. It must be
+asked for: no configuration of the kernels was timed on a GPU yet.
 """
 
 from __future__ import annotations
@@ -14,11 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
+from turbo4d.passes import PassReport
 from turbo4d.passes.base import emit, erase_unused
 from turbo4d.passes.base import replace as use_instead
+from turbo4d.runtime.log import say
 from turbo4d.runtime.tiny_attention import MAX_TOKENS, OPERATOR, missing
 
 from .eager import EagerEngine
+from .fuse_attention import fuse_attention
+from .fuse_gated_rows import fuse_gated_rows
+from .ungroup import ungroup
 
 if TYPE_CHECKING:
     from turbo4d.compiler.specialise import Variant
@@ -42,8 +50,25 @@ class TritonKernelsLowering:
     def compile(self, variant: Variant) -> EagerEngine:
         """Puts the kernels into a graph of its own."""
         graph = copy.deepcopy(variant.module.graph)
-        use_tiny_attention(graph)
+        put_kernels(graph)
         return EagerEngine(replace(variant, module=fx.GraphModule(variant.module, graph)))
+
+
+def put_kernels(graph: fx.Graph) -> PassReport:
+    """Puts in whichever kernel fits; the log says of each place which, or why none.
+
+    Args:
+        graph: canonical; changed in place.
+    """
+    fed = fuse_gated_rows(graph)
+    report = fuse_attention(graph)
+    ungrouped = ungroup(graph) if report.rewritten else 0
+    alone = use_tiny_attention(graph)
+    told = f"{len(report.rewritten)} attentions from norm to sum, {ungrouped} without copies"
+    say(1, f"triton-kernels: {fed} feed-forwards and {told}, {alone} attentions alone")
+    for place in report.skipped:
+        say(2, f"triton-kernels: {place.place} is not fused: {place.reason}")
+    return report
 
 
 def use_tiny_attention(graph: fx.Graph) -> int:

@@ -2,7 +2,7 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUntypedFunctionDecorator=false
 # pyright: reportInvalidTypeForm=false
-"""Kernels in Triton's language; the only file that imports it.
+"""Kernels in Triton's language; the only file that imports it. Another: `triton_token_attention`.
 
 Attention over few tokens: a program takes some groups of one head. The tokens of the keys pass one
 by one, and the softmax is kept up with its running maximum and sum, so no score is ever stored.
@@ -20,6 +20,8 @@ from torch import Tensor
 # By name: a type checker takes `import triton` for the file beside this one.
 triton: Any = import_module("triton")
 tl: Any = import_module("triton.language")
+TooLarge: Any = triton.OutOfResources
+"""A program asks for more than the device has."""
 _GROUPS = 4
 _WARPS = 4
 

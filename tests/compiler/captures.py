@@ -136,7 +136,7 @@ def compiled(name: str) -> Compiled:
 @cache
 def analysed(name: str) -> Analysis:
     """What the compiler finds out about a network."""
-    return analyse(exported(name, device="meta" if name in CONFIGS else "cpu"))
+    return analyse(exported(name, device="meta" if name in CONFIGS else "cpu"), gates=False)
 
 
 def capture_by_compile(module: nn.Module, call: dict[str, Any]) -> Compiled:

@@ -45,5 +45,5 @@ def captured(
 ) -> tuple[SV4DUNet, Call, Analysis, tuple[Tensor, ...]]:
     """A network, one call of it, what the compiler knows of it, and the flat arguments."""
     model, call = sv4d(name, dtype)
-    analysis = analyse(capture_export(model, (), call))
+    analysis = analyse(capture_export(model, (), call), gates=False)
     return model, call, analysis, tuple(flat_args(analysis.capture, (), call))

@@ -87,7 +87,7 @@ def test_twenty_steps_neither_recompile_nor_break() -> None:
     calls = report["calls_by_variant"]
     assert calls.pop("prologue") == 1
     assert sum(calls.values()) == 20
-    assert len(calls) > 2
+    assert len(calls) >= 2
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     now = {**call, "timesteps": torch.full_like(call["timesteps"], SIGMAS[0])}
     torch.testing.assert_close(first[0], model(**now), atol=1e-5, rtol=1e-5)

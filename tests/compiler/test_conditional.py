@@ -117,7 +117,7 @@ def shared(name: str) -> tuple[Analysis, tuple[Tensor, ...], SharedEngines]:
         analysis, args = captured(name, torch.float64)[2:]
     else:
         call = build(name, torch.float64)[1]
-        analysis = analyse(exported(name, torch.float64))
+        analysis = analyse(exported(name, torch.float64), gates=False)
         args = tuple(flat_args(analysis.capture, (), call))
     engines = SharedEngines(analysis, EagerEngine)
     engines(VariantKey((), tuple(sorted(region.name for region in analysis.regions)), False))

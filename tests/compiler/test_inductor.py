@@ -16,12 +16,11 @@ import pytest
 import torch
 from torch import Tensor, fx
 from torch._inductor import config
-from turbo4d.compiler import compat
 from turbo4d.compiler.backend import lower
-from turbo4d.compiler.compat import Compiled, Form, inductor_lacks
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.exact import exact_form
 from turbo4d.compiler.lower import get_lowering, segment_library
+from turbo4d.compiler.lower.compat import Compiled, Form, inductor_lacks
 from turbo4d.compiler.lower.eager import EagerEngine
 from turbo4d.compiler.lower.inductor import InductorEngine, InductorLowering
 from turbo4d.compiler.lower.segment_library import LIBRARY, SegmentLibrary
@@ -251,7 +250,7 @@ def test_what_cannot_be_compiled_is_one_sentence(monkeypatch: pytest.MonkeyPatch
 
 @config.patch({"cpp.cxx": (None, "no-such-c++")})
 def test_without_a_compiler_it_says_so() -> None:
-    compat_lacks = compat.inductor_lacks(torch.device("cpu"))
+    compat_lacks = inductor_lacks(torch.device("cpu"))
     assert compat_lacks == (
         "no C++ compiler is found (tried no-such-c++; the variable CXX names another)"
     )

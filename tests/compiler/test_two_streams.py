@@ -30,7 +30,7 @@ STEPS = 4
 @cache
 def network(name: str) -> tuple[Any, dict[str, Any], Analysis]:
     module, call = build(name, torch.float64)
-    return module, call, analyse(exported(name, torch.float64))
+    return module, call, analyse(exported(name, torch.float64), gates=False)
 
 
 def chains(name: str) -> list[str]:

@@ -12,8 +12,11 @@ from turbo4d.compiler.backend import turbo4d
 from turbo4d.runtime import tiny_attention as operator
 from turbo4d.runtime.session import session
 from turbo4d.tools.bench.gpu_network import Work, call_of, levels_of, network, sample
-from turbo4d.tools.bench.gpu_smoke import ON_CUDA, PROBES, probed
+from turbo4d.tools.bench.gpu_smoke import PROBES, probed
+from turbo4d.tools.bench.gpu_smoke_cuda import ON_CUDA
 
+from tests.runtime import test_gated_rows as fed
+from tests.runtime import test_token_attention as fused
 from tests.runtime.test_tiny_attention import DTYPES, SHAPES, assert_rounded, drawn, reference
 
 CUDA = torch.device("cuda")
@@ -76,6 +79,28 @@ def test_the_kernel_agrees_with_torch(shape, dtype):
     for layout in ("images", "groups", "merged"):
         given = [each.to(CUDA) for each in drawn(shape, dtype, layout)]
         assert_rounded(attend(*given, 0.3), reference(given, 0.3), units=0.5)
+
+
+@pytest.mark.parametrize("shape", fused.SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_from_norm_to_sum_agrees_with_torch(shape, dtype):
+    attend: Any = fused.token_attention
+    moved = [
+        each.to(CUDA) if isinstance(each, torch.Tensor) else each
+        for each in fused.drawn(shape, dtype, add="other")
+    ]
+    fused.assert_as_near(attend(*moved), moved, times=1.5)
+
+
+@pytest.mark.parametrize("shape", fed.SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_feed_forward_from_norm_to_sum_agrees_with_torch(shape, dtype):
+    rows: Any = fed.gated_rows
+    moved = [
+        each.to(CUDA) if isinstance(each, torch.Tensor) else each
+        for each in fed.drawn(shape, dtype)
+    ]
+    fed.assert_as_near(rows(*moved), moved, times=1.5)
 
 
 @pytest.mark.parametrize("name", [*PROBES, *ON_CUDA])

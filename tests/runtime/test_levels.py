@@ -59,10 +59,24 @@ def test_the_last_timestep_may_be_zero():
         ([999.0, 500.0, 0.0], 3, (999.0, 500.0, 0.0)),
         ([2.0, 1.0], 2, (2.0, 1.0)),
         ([0.0], None, (0.0,)),
+        ([999.0, 500.0, 0.0], 2, (999.0, 500.0)),
     ],
 )
-def test_a_closing_zero_is_no_step(levels, steps, fed):
+def test_a_closing_zero_of_sigmas_is_no_step(levels, steps, fed):
     assert without_end(levels, steps) == fed
+
+
+@pytest.mark.parametrize(
+    ("levels", "unit", "fed"),
+    [
+        ([950.0, 900.0, 0.0], None, (950.0, 900.0, 0.0)),
+        ([500.0, 250.0, 0.0], "timestep", (500.0, 250.0, 0.0)),
+        ([0.5, 0.2, 0.0], "c_noise", (0.5, 0.2, 0.0)),
+        ([950.0, 900.0, 0.0], "sigma", (950.0, 900.0)),
+    ],
+)
+def test_a_closing_zero_of_other_units_is_a_level(levels, unit, fed):
+    assert without_end(levels, None, unit) == fed
 
 
 @pytest.mark.parametrize(
@@ -73,6 +87,9 @@ def test_a_closing_zero_is_no_step(levels, steps, fed):
         ([700.0, 2.0, 0.002], "sigma"),
         ([1000.5, 1.0], "sigma"),
         ([14.6, 0.03], "sigma"),
+        ([750, 500, 250, 0], "timestep"),  # four steps of DDIM
+        ([700.0, 0.0], "sigma"),  # one step, and the schedule's end
+        ([3.0, 2.0, 1.0, 0.0], "sigma"),
     ],
 )
 def test_the_unit_is_inferred(levels, unit):

@@ -19,7 +19,7 @@ from turbo4d.compiler.backend import build_engine, build_prologue, signature_of
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.lower import get_lowering
 from turbo4d.models.branches import Branches
-from turbo4d.models.guiders import RescaledGuider, VanillaCFG
+from turbo4d.models.guiders import Guider, IntervalGuider, RescaledGuider, VanillaCFG
 from turbo4d.models.pipeline import sample_pass
 from turbo4d.models.recipes import Pass
 from turbo4d.models.sampler import guided_denoiser, sample_euler
@@ -38,6 +38,8 @@ FRAMES, VIEWS, SIDE, STEPS = 3, 2, 4, 12
 ONE_WAY = Pass("main", (0, 1, 2), {"forward": None})
 THERE_AND_BACK = Pass("dense0", (0, 1, 2), {"backward": 2, "forward": 0})
 GUIDER = VanillaCFG(2.5)
+LEVELS = edm_sigmas(STEPS)
+LIMITED = IntervalGuider(GUIDER, lowest=float(LEVELS[9]), highest=float(LEVELS[3]))
 # Of each stream's own steps; a stream that runs at every second step takes half of them.
 ROWS = ({}, {}, {"core": "reuse(1)"}, {"chains": "reuse"}, {}, {"core": "reuse(2)"})
 
@@ -93,11 +95,17 @@ Sample = Callable[[Told, Tensor, Tensor], Tensor]
 
 
 def one_pass(
-    run: Pass, told: Told, noise: Tensor, sigmas: Tensor, *, sequential: bool, share: float = 0.0
+    run: Pass,
+    told: Told,
+    noise: Tensor,
+    sigmas: Tensor,
+    *,
+    sequential: bool,
+    guider: Guider = GUIDER,
 ) -> Tensor:
     return sample_pass(
         told, run, {name: branches_of(n) for n, name in enumerate(run.view_frames)}, noise, sigmas,
-        RescaledGuider(GUIDER, share) if share else GUIDER, sequential=sequential,
+        guider, sequential=sequential, every_branch=False,
         before_step=lambda i, sigma, stream: told.step(i, stream),
     )  # fmt: skip
 
@@ -131,8 +139,18 @@ CASES = {
         branches=1,
     ),
     "guidance rescale": Case(
-        partial(one_pass, ONE_WAY, sequential=True, share=0.7),
+        partial(one_pass, ONE_WAY, sequential=True, guider=RescaledGuider(GUIDER, 0.7)),
         {"main.forward.uncond": EVERY, "main.forward.cond": EVERY},
+        branches=1,
+    ),
+    "limited guidance": Case(
+        partial(one_pass, ONE_WAY, sequential=True, guider=LIMITED),
+        {"main.forward.uncond": range(3, 10), "main.forward.cond": EVERY},
+        branches=1,
+    ),
+    "no guidance": Case(
+        partial(one_pass, ONE_WAY, sequential=False, guider=VanillaCFG(1.0)),
+        {"main.forward": EVERY},
         branches=1,
     ),
     "windows": Case(windows, {"window0": EVERY, "window1": EVERY}, frames=2 * FRAMES - 1),

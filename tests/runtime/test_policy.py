@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from turbo4d.runtime import policy
 from turbo4d.runtime.drift import DRIFT, drift
 from turbo4d.runtime.errors import OptionError, PlanError
+from turbo4d.runtime.passage import Passage
 from turbo4d.runtime.plan import RegionInfo
 from turbo4d.runtime.policy import PRESETS, THRESHOLDS, Thresholds, resolve
 
@@ -82,14 +84,92 @@ def test_larger_thresholds_or_ages_never_compute_more_steps(levels, low, more, a
 
 
 def test_a_step_that_reuses_chains_refreshes_the_cores_slot():
-    thresholds = Thresholds({"core": 1.0, "chain": 9.0}, 9)
-    levels, flat = [math.exp(-0.4 * n) for n in range(9)], ((0.0, 1.0),)
-    with patch.dict(THRESHOLDS, balanced=thresholds), patch.dict(DRIFT, core=flat, chain=flat):
+    thresholds = Thresholds({"core": 2.5, "chain": 9.0}, 9)
+    levels = [math.exp(-0.4 * n) for n in range(9)]
+    with (
+        patch.dict(THRESHOLDS, balanced=thresholds),
+        patch.object(Passage, "between", lambda self, since, step: step - since),
+    ):
         made = plan("balanced", levels)
     letters = "".join(
         {"core": "K"}.get(next(iter(row), ""), "c") if row else "C" for row in made.streams["main"]
     )
     assert letters == "CKKcKKcKK"
+
+
+def orders(made) -> str:
+    cells = [next(iter(row.values()), None) for row in made.streams["main"]]
+    return "".join("C" if action is None else str(action.order) for action in cells)
+
+
+def test_two_values_are_extrapolated_no_further_than_they_are_apart():
+    thresholds = Thresholds({"core": 3.5}, 9)
+    evenly = [math.exp(-0.4 * n) for n in range(9)]
+    # The second computed step is near the first: its next ones are too far for the two.
+    after_a_short_step = [8.0, 7.9, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625]
+    computed = {0, 1, 5}
+
+    def between(self, since, step):
+        return 9.0 if step in computed else 1.0
+
+    with patch.dict(THRESHOLDS, balanced=thresholds):
+        with patch.object(Passage, "between", lambda self, since, step: step - since):
+            assert orders(plan("balanced", evenly)) == "C000C111C"
+        with patch.object(Passage, "between", between):
+            assert orders(plan("balanced", after_a_short_step)) == "CC000C111"
+    with (
+        patch.dict(THRESHOLDS, balanced=replace(thresholds, order=0)),
+        patch.object(Passage, "between", lambda self, since, step: step - since),
+    ):
+        assert orders(plan("balanced", evenly)) == "C000C000C"
+
+
+def test_a_kind_gives_way_to_a_smaller_one_that_skips_as_much():
+    nearly = [
+        RegionInfo("core", "core", None, False, 1, 100),
+        RegionInfo("stack.0.chain", "chain", "core", True, 1, 50),
+        RegionInfo("stack.1.chain", "chain", "core", True, 1, 40),
+    ]
+    assert reused(plan("fast", regions=nearly)) == {"stack.0.chain", "stack.1.chain"}
+    assert reused(plan("fast", regions=nearly, use=("core",))) == {"core"}
+    less = [*nearly[:2], replace(nearly[2], flops=39)]
+    assert reused(plan("fast", regions=less)) == {"core"}
+
+
+def test_where_the_bytes_do_not_suffice_a_plan_holds_fewer_and_larger_slots():
+    regions = [
+        RegionInfo("core", "core", None, False, 10, 100),
+        RegionInfo("stack.0.chain", "chain", "core", True, 10, 50),
+        RegionInfo("stack.1.chain", "chain", "core", True, 10, 50),
+    ]
+
+    def made(most):
+        return plan("fast", regions=regions, max_cache_bytes=most)
+
+    def has(found):
+        return reused(found), any("1" in letter for letter in orders(found))
+
+    chains = {"stack.0.chain", "stack.1.chain"}
+    assert has(made(None)) == (chains, True)
+    twice = made(None).check(regions).peak_bytes
+    assert has(made(twice)) == (chains, True)
+    once = made(twice - 1).check(regions).peak_bytes
+    assert has(made(twice - 1)) == (chains, False)
+    assert has(made(once - 1))[0] == {"core"}
+
+
+@given(SCHEDULES)
+def test_what_passes_adds_up_to_the_whole_run(levels):
+    passage = Passage(levels)
+    parts = [passage.between(step, step + 1) for step in range(len(levels) - 1)]
+    assert all(part >= 0 for part in parts)
+    assert sum(parts) == pytest.approx(passage.between(0, len(levels) - 1))
+    assert sum(parts) == pytest.approx(float(len(levels) > 1))
+
+
+def test_noise_beyond_what_a_network_reads_is_one_noise():
+    assert Passage([700.0, 100.0, 1.0]).between(0, 1) < 0.02
+    assert Passage([10.0, 5.0, 1.0]).between(0, 1) > 0.2
 
 
 @given(SIGMA, SIGMA, SIGMA)
@@ -135,19 +215,20 @@ def test_blocks_drift_as_chains_do():
     assert drift(2.0, 1.0, "block") == drift(2.0, 1.0, "chain") != drift(2.0, 1.0, "level")
 
 
-def test_a_level_is_reused_where_the_core_has_drifted_too_far():
+def test_a_level_is_reused_where_too_much_has_passed_for_the_core():
     regions = [
         RegionInfo("core", "core", None, False, 1, 9),
         RegionInfo("level.1", "level", "core", False, 1, 5),
         RegionInfo("x.chain", "chain", "level.1", True, 1, 1),
     ]
 
-    def named(preset):
-        rows = plan(preset, SV4D, regions=regions).streams["main"]
+    def named(level):
+        with patch.dict(THRESHOLDS, fast=Thresholds({"core": 0.1, "level": level}, 40)):
+            rows = plan("fast", SV4D, regions=regions).streams["main"]
         return [next(iter(row or {}), "") for row in rows]
 
-    assert named("fast").count("level.1") > named("balanced").count("level.1") > 0
-    assert named("balanced").count("") > named("fast").count("")
+    assert named(0.3).count("level.1") > named(0.2).count("level.1") > 0
+    assert named(0.1).count("level.1") == 0
 
 
 def reused(made) -> set[str]:
@@ -157,7 +238,7 @@ def reused(made) -> set[str]:
 def test_use_restricts_the_kinds():
     assert reused(plan("fast", use=("chain",))) == {"down.chain", "up.chain"}
     assert reused(plan("fast", use=("core",))) == {"core"}
-    assert reused(plan("fast")) == {"core", "down.chain", "up.chain"}
+    assert reused(plan("fast")) == {"core"}
 
 
 def test_a_model_without_a_core_reuses_its_chains():
@@ -231,5 +312,5 @@ def test_a_stream_is_planned_for_the_steps_at_which_it_runs():
 
 
 def test_the_thresholds_name_known_kinds():
-    kinds = {kind for thresholds in THRESHOLDS.values() for kind in thresholds.drift}
+    kinds = {kind for thresholds in THRESHOLDS.values() for kind in thresholds.passed}
     assert kinds <= set(policy.KINDS)

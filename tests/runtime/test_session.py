@@ -33,6 +33,44 @@ def test_levels_and_steps_come_as_samplers_have_them():
     assert run.report()["events"] == []
 
 
+DDIM = tuple(float(timestep) for timestep in range(950, -1, -50))  # as diffusers spaces 20 steps
+
+
+@pytest.mark.parametrize("preset", ["none", "exact", "fast"])
+def test_a_schedule_of_timesteps_keeps_its_last_step_at_0(preset: str) -> None:
+    fast, _ = runner(preset)
+    calls = [(step, make_args(level, seed=step)) for step, level in enumerate(DDIM)]
+    with session(fast, levels=DDIM) as run:
+        run_all(run, fast, calls)
+        assert run.plan is not None
+        assert run.plan.levels == DDIM
+    assert run.report()["steps"] == 20
+    assert run.report()["events"] == []
+
+
+def test_a_schedule_of_timesteps_is_learnt_to_its_end_without_a_session() -> None:
+    fast, _ = runner("fast")
+    for _ in range(2):
+        for step, level in enumerate(DDIM):
+            fast(*make_args(level, seed=step))
+    assert fast.plan is not None
+    assert fast.plan.levels == DDIM
+    assert {event["kind"] for event in fast.report()["events"]} == {"sync"}
+
+
+def test_a_plan_tells_whether_the_closing_zero_is_a_step() -> None:
+    rows = [{}, *[REUSE] * 4] * 4
+    whole = plan_of(*rows, levels=DDIM, level_unit="timestep")
+    ended = plan_of(*rows[:-1], levels=DDIM[:-1], level_unit="timestep")
+    for plan in (whole, ended):
+        fast, _ = runner(plan)
+        with session(fast, levels=DDIM, plan=plan) as run:
+            assert run.steps == plan.steps
+            calls = [(step, make_args(level)) for step, level in enumerate(plan.levels)]
+            run_all(run, fast, calls)
+        assert run.report()["events"] == []
+
+
 def test_the_session_overrides_the_plan_and_levels_of_the_denoiser():
     fast, _ = runner("exact", levels=SIGMAS)
     with session(fast) as run:

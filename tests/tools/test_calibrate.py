@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from turbo4d.tools.calibration import calibration
+from turbo4d.tools.calibration import calibration, command
 from turbo4d.tools.cli import main
+from turbo4d.tools.parser import Parser
 
 FILES = ("plan.json", "plan.report.json", "plan.html")
 
@@ -73,3 +74,12 @@ def test_interrupted_it_says_how_to_go_on(
     assert "interrupted; what was found is kept in" in error
     assert "run the same command again to go on." in error
     assert [each.name for each in tmp_path.iterdir()] == ["plan.state.json"]
+
+
+def test_the_command_that_finds_the_same_plan_names_what_is_unusual() -> None:
+    parser = Parser()
+    command.configure(parser)
+    words = ["--min-psnr", "40", "--scenes", "2", "--out", "elsewhere.json"]
+    assert calibration.command_line(parser.parse_args(words)) == (
+        "turbo4d calibrate --model nano --min-psnr 40 --scenes 2"
+    )

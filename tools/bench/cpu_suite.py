@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from turbo4d.tools.bench import overhead_rows, policy_rows
+from turbo4d.tools.bench import overhead_rows, plan_rows, policy_rows
 from turbo4d.tools.bench.row import RowResult, RowSpec
 from turbo4d.tools.bench.sampled_job import SampledJob
 from turbo4d.tools.bench.suite import Job, SuiteOptions
@@ -74,6 +74,7 @@ def _twenty(options: SuiteOptions) -> list[RowSpec]:
         row("eager"),
         *rivals,
         *(_turbo(row, preset, lowering) for preset, lowering in turbo),
+        *plan_rows.rows(row, quick=options.quick, model=options.model or "nano"),
         *policy_rows.rows(row, quick=options.quick, model=options.model or "nano"),
     ]
 
@@ -192,7 +193,8 @@ def _uncached(spec: RowSpec, model: LoadedModel) -> LoadedModel:
 
 def _prepare_turbo(spec: RowSpec, model: LoadedModel, folder: Path) -> SampledJob:
     steps = spec.settings["steps"]
-    turbo = Turbo(model, steps, {"plan": spec.plan, "lowering": spec.lowering})
+    plan = plan_rows.plan_of(spec)
+    turbo = Turbo(model, steps, {"plan": plan, "lowering": spec.lowering})
 
     def says() -> dict[str, Any]:
         report = dict(turbo.report or {})

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _WIDE = 58
+_MEANING = """\
+seconds from noise to latent, or of one call of the network where a row says "one step"; MFU and
+copies beside the measured ceilings; error relative to the uncached latent; weights are random
+unless the model is nano: time and memory mean something then, the error little"""
 Row = Mapping[str, Any]
 
 
@@ -27,6 +31,7 @@ def text_of(report: Mapping[str, Any]) -> str:
         )
     timed = [row for row in rows if row["settings"].get("kind") == "sample"]
     if timed:
+        lines.append(_MEANING)
         lines.append(
             f"{'row':{_WIDE}} {'seconds':>9} {'speed-up':>8} {'MFU':>6} {'copies':>6} "
             f"{'peak':>9} {'slots':>9} {'error':>8}"
@@ -34,6 +39,7 @@ def text_of(report: Mapping[str, Any]) -> str:
     lines += [_line(row, ceilings) for row in timed]
     for row in rows:
         lines += _shares(row)
+        lines += _kernels(row)
     return "\n".join(lines)
 
 
@@ -105,8 +111,10 @@ def _bytes(value: int | None) -> str:
 
 
 def _smoke(probes: Sequence[Row]) -> list[str]:
+    tried = [probe for probe in probes if probe["seconds"] is not None]
     bad = [f"  {probe['name']}: {probe['reason']}" for probe in probes if not probe["ok"]]
-    return [f"{len(probes) - len(bad)} of {len(probes)} probes of torch ok", *bad]
+    good = sum(probe["ok"] for probe in tried)
+    return [f"{good} of {len(tried)} probes of torch ok", *bad]
 
 
 def _shares(row: Row) -> list[str]:
@@ -115,3 +123,27 @@ def _shares(row: Row) -> list[str]:
         told = ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items())
         found.append(f"  {variant}: {told}")
     return found if len(found) > 1 else []
+
+
+def _kernels(row: Row) -> list[str]:
+    """What was found of the fused attention, a line for each site."""
+    found = [f"{row['name']}, attention from norm to sum, torch's calls beside the kernels:"]
+    for site in row.get("kernels") or ():
+        name = f"{site['kind']} of {site['tokens']} tokens, {site['channels']} channels"
+        if site["best_ms"] is None:
+            found.append(f"  {name}: no way to cut it ran; {site['refused'][0]}")
+            continue
+        found.append(
+            f"  {name}: {site['torch_ms']:.3g} ms, by rule {site['rule_ms']:.3g} ms "
+            f"({site['torch_ms'] / site['rule_ms']:.2f}x), at best {site['best_ms']:.3g} ms "
+            f"({site['torch_ms'] / site['best_ms']:.2f}x) with {_cut(site['best'])}"
+        )
+    return found if len(found) > 1 else []
+
+
+def _cut(best: Mapping[str, Any]) -> str:
+    kernels = "one kernel" if best["whole"] else f"two kernels, {best['columns']} columns"
+    return (
+        f"{best['rows']} rows, {best['step']} channels at a time, {best['warps']} warps, "
+        f"{best['stages']} stages, {kernels}"
+    )

@@ -2,7 +2,8 @@
 
 It needs torch, numpy, safetensors and this checkout, which need not be installed. It begins with a
 minute's look at everything of torch that turbo4d leans on. Rows of a group share a process and take
-turns; a row that fails, runs out of memory or out of time is recorded, and the rest goes on.
+turns; a row that fails, runs out of memory or out of time is recorded, and the rest goes on. What
+ran out of time comes last in the next call.
 
 Examples:
     python tools/bench/gpu_script.py --out out/gpu.json
@@ -38,8 +39,11 @@ import turbo4d  # noqa: E402
 if str(ROOT) not in turbo4d.__path__:
     turbo4d.__path__.append(str(ROOT))
 
+from turbo4d.tools.bench.gpu_store import Report  # noqa: E402
+
 _CELL, _SMOKE = "--cell", "--smoke"
 _LEAST_S = 15.0
+_LATE = "time was up"
 
 
 def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -64,52 +68,6 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-smoke", action="store_true", help="leave out the look at torch")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     return parser.parse_args(argv)
-
-
-class Report:
-    """What was measured so far, in a file that is replaced after every line.
-
-    Args:
-        path: of the file.
-        machine: that measures; rows of another one are dropped.
-    """
-
-    def __init__(self, path: Path, machine: dict[str, Any], force: bool) -> None:
-        self._path = path
-        from turbo4d.tools.bench.store import SCHEMA_VERSION
-        from turbo4d.tools.environment import commit
-
-        self.data: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION, "suite": "gpu", "machine": machine,
-            "commit": commit(), "smoke": [], "rows": [],
-        }  # fmt: skip
-        if path.is_file() and not force:
-            found = json.loads(path.read_text())
-            if (found["schema_version"], found["machine"]) == (SCHEMA_VERSION, machine):
-                self.data = {**found, "commit": self.data["commit"]}
-
-    def has(self, digest: str) -> bool:
-        """Whether a row is done, so that it need not run again."""
-        return any(row["digest"] == digest and row.get("done") for row in self.data["rows"])
-
-    def put(self, row: dict[str, Any], done: bool) -> None:
-        """Keeps a row instead of what was known of it."""
-        rows = self.data["rows"]
-        kept = {**row, "done": done}
-        for place, old in enumerate(rows):
-            if old["name"] == row["name"]:
-                rows[place] = kept
-                break
-        else:
-            rows.append(kept)
-        self.write()
-
-    def write(self) -> None:
-        """Replaces the file."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f"{self._path.name}.tmp")
-        temporary.write_text(json.dumps(self.data, indent=1) + "\n")
-        os.replace(temporary, self._path)
 
 
 def child(
@@ -156,7 +114,7 @@ def child(
                 return None if status == 0 else f"its process ended with status {status}"
             if line.startswith("{"):
                 heard(json.loads(line))
-        return "time was up"
+        return _LATE
     finally:
         with suppress(ProcessLookupError):  # all of them ended
             os.killpg(process.pid, signal.SIGKILL)
@@ -169,7 +127,7 @@ def measure_group(
     specs: Sequence[Any], folder: Path, report: Report, until: float, say: Callable[[str], None]
 ) -> None:
     """Runs the rows of a group that are not done, their baseline with them, until time is up."""
-    left = [spec for spec in specs if not report.has(spec.digest)]
+    left = sorted((spec for spec in specs if not report.has(spec.digest)), key=report.late)
     while left:
         first = specs[0]
         run = left if first in left or first.system != "eager" else [first, *left]
@@ -188,9 +146,11 @@ def measure_group(
         if ended is None:
             return
         say(f"{now.get('now', specs[0].group)}: {ended}")
-        if ended == "time was up":
-            return
         failed = [spec for spec in run if spec.name == now.get("now")]
+        if ended == _LATE:
+            for spec in failed:
+                report.ran_out(spec, now["stage"])
+            return
         for spec in failed:
             from turbo4d.tools.bench.row import RowResult
 
@@ -263,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups: dict[str, list[Any]] = {}
     for spec in specs:
         groups.setdefault(spec.group, []).append(spec)
-    for group in groups.values():
+    for group in sorted(groups.values(), key=lambda specs: any(map(report.late, specs))):
         if until - time.monotonic() > _LEAST_S:
             measure_group(group, folder, report, until, say)
     report.data["rows"] = noted(report.data["rows"], [spec.name for spec in rows(options)])

@@ -1,7 +1,7 @@
 """A minute's look at all of torch that turbo4d leans on, before anything long is begun.
 
 Each probe does at a small size what a part of turbo4d does, through the very function that it
-calls: those of the folders' compat files first, then what only a GPU has.
+calls: those of the folders' compat files first, then what only a GPU has (`gpu_smoke_cuda`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from turbo4d.tools.bench.gpu_smoke_cuda import ON_CUDA
 
 # What a torch that lacks something answers with.
 _LACKING = (
@@ -139,7 +140,7 @@ def export_door(device: torch.device) -> str:
 
 def inductor(device: torch.device) -> str:
     """A segment compiled by Inductor, its strides reported."""
-    from turbo4d.compiler import compat
+    from turbo4d.compiler.lower import compat
 
     if lacks := compat.inductor_lacks(device):
         raise RuntimeError(lacks)
@@ -228,45 +229,6 @@ def events(device: torch.device) -> str:
     return "seen on the host"
 
 
-def memory_figures(device: torch.device) -> str:
-    """The allocator's figures."""
-    torch.cuda.reset_peak_memory_stats(device)
-    torch.empty(2**20, device=device)
-    return f"{torch.cuda.max_memory_allocated(device)} bytes at most"
-
-
-def cuda_graphs(device: torch.device) -> str:
-    """Whole steps recorded: two graphs of one pool, replayed with other inputs."""
-    from turbo4d.runtime.cuda_recorder import CudaRecorder
-
-    recorder = CudaRecorder(device)
-    given = torch.ones(4, device=device)
-    recordings = [recorder.record(lambda by=by: [[given * by]]) for by in (2.0, 3.0)]
-    given.fill_(5.0)
-    found: list[float] = []
-    for recording in recordings:
-        recording.replay()
-        found.append(float(recording.results[0][0][0]))
-    if found != [10.0, 15.0]:
-        raise RuntimeError(f"replays give {found}, wanted [10.0, 15.0]")
-    return "two graphs, one pool"
-
-
-def triton_kernel(device: torch.device) -> str:
-    """The attention over tiny sequences, compiled by Triton, beside torch's."""
-    from turbo4d.runtime.tiny_attention import tiny_attention
-
-    attend: Any = tiny_attention
-    q = torch.randn(4, 16, 8, 4, 64, device=device, dtype=torch.bfloat16)
-    found = attend(q, q, q, 0.125).float()
-    turned = q.float().transpose(2, 3)
-    wanted = functional.scaled_dot_product_attention(turned, turned, turned, scale=0.125)
-    off = float((found - wanted.transpose(2, 3)).abs().max())
-    if not off < 2e-2:
-        raise RuntimeError(f"off by {off:.1e}")
-    return f"off by {off:.0e}"
-
-
 PROBES: Mapping[str, Probe] = {
     "pre-dispatch trace": trace,
     "operator schemas": schemas,
@@ -281,11 +243,6 @@ PROBES: Mapping[str, Probe] = {
     "tiny attention sequences": tiny_sequences,
     "out of memory": out_of_memory,
     "events and pinned copies": events,
-}
-ON_CUDA: Mapping[str, Probe] = {
-    "memory figures": memory_figures,
-    "CUDA graphs": cuda_graphs,
-    "Triton kernel": triton_kernel,
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from turbo4d.tools.bench.gpu_jobs import CeilingsJob, SampleJob, ShareJob
+from turbo4d.tools.bench.gpu_kernels import KernelsJob
 from turbo4d.tools.bench.gpu_network import Work
 from turbo4d.tools.bench.profiled import write_profile
 from turbo4d.tools.bench.row import RowSpec
@@ -20,6 +21,7 @@ _PRESETS = ("exact", "balanced", "fast")
 _SHAPES = ("shape:balanced", "shape:fast")
 _JOBS: Mapping[str, Callable[[RowSpec, Path], Job]] = {
     "ceilings": CeilingsJob,
+    "kernels": KernelsJob,
     "sample": SampleJob,
     "share": ShareJob,
 }
@@ -48,6 +50,9 @@ def rows(options: SuiteOptions) -> list[RowSpec]:
     if second:
         settings = {**base, "model": second}
         found += _plans(f"{second}/eager", settings, runs, "eager", ("exact", "balanced"))
+    if device == "cuda":  # a second to compile each way to cut each site: after what is compared
+        more, group = {**base, "model": model}, f"{model}/kernels"
+        found.append(_row(group, "kernels", more, kind="kernels", label="cuts", runs=1))
     found.append(_autotuned(f"{model}/max-autotune", {**base, "model": model}, runs))
     return found
 
@@ -83,7 +88,7 @@ def _samples(model: str, settings: Mapping[str, Any], runs: int, steps: int) -> 
         yield from _plans(f"{model}/inductor-graphs", graphs, runs, "inductor", _PRESETS)
         yield from _plans(f"{model}/eager-graphs", graphs, runs, "eager", _PRESETS)
         kernels = f"{model}/triton-kernels"
-        yield from _plans(kernels, settings, runs, "triton-kernels", ("exact",))
+        yield from _plans(kernels, settings, runs, "triton-kernels", ("exact", "balanced"))
 
 
 def _plans(

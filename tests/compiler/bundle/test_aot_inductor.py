@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from turbo4d.compiler.bundle.targets import BuildRequest, Built, target_of
-from turbo4d.compiler.compat import inductor_lacks, without_input_checks
 from turbo4d.compiler.errors import LowerError
+from turbo4d.compiler.lower.compat import inductor_lacks, without_input_checks
 from turbo4d.runtime.bundle.manifest import TensorRow, WeightRow
 from turbo4d.runtime.engines.aot_inductor import AotInductorSession, code_for, why_not_here
 from turbo4d.runtime.errors import EngineError, OptionError

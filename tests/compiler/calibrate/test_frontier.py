@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
-from turbo4d.compiler.calibrate.frontier import GRID_DB, Place, choose, settle
+from turbo4d.compiler.calibrate.frontier import APART, GRID_DB, Place, choose, distinct, settle
 from turbo4d.compiler.calibrate.search import Found
 
 DB = st.floats(0, 120, allow_nan=False)
@@ -69,3 +71,12 @@ def test_settled_places_only_slow_down_and_none_is_slower_than_found(drawn: list
     assert seconds == sorted(seconds)
     assert all(after <= before for after, before in zip(seconds, drawn, strict=True))
     assert [each.budget_db for each in settled] == [each.budget_db for each in found]
+
+
+def test_plans_that_take_nearly_as_long_are_not_all_run_but_the_last_is() -> None:
+    seconds = [1.0, 1.0, 1.0 + APART / 2, 1.0 + APART, 1.5, 1.5 + APART / 2]
+    places = [place(index, each) for index, each in enumerate(seconds)]
+    places = [replace(p, found=replace(p.found, steps={"m": ((f"{p}", 0),)})) for p in places]
+    assert distinct(places) == (0, 3, 4, 5)
+    assert distinct(places[:1]) == (0,)
+    assert distinct([places[0], replace(places[0], budget_db=9.0)]) == (0,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.compiler.calibrate.tiny import (
     sampler,
     two_streams,
 )
+from tests.compiler.two_chains import TwoChains
 
 CORE = {"core": Action("reuse")}
 
@@ -161,6 +163,38 @@ def test_nothing_is_known_before_learning() -> None:
         _ = harness.levels
     with pytest.raises(CalibrationError, match="the network is not known yet; call learn first"):
         _ = harness.regions
+
+
+class Scaled(TwoChains):
+    """Computes with a buffer that no checkpoint keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain: Tensor
+        self.register_buffer("gain", torch.tensor([1.25]), persistent=False)
+
+    def forward(self, sample: Tensor, timestep: Tensor, label: Tensor) -> Tensor:
+        return super().forward(sample * self.gain, timestep, label)
+
+
+def test_a_buffer_that_no_checkpoint_keeps_is_among_the_weights() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    denoiser = Scaled().eval().requires_grad_(False)
+    assert "gain" not in denoiser.state_dict()
+    harness, given = Harness(denoiser, sampler), example(0)
+    harness.learn(given)
+    own = harness.weights_sha256
+    fitted = {"step": Action("reuse", mix=(1.0,), sample=0.5)}
+    rows: list[Row] = [{}, fitted, {}, {}, {}]
+    plan = harness.plan("p", {"main": rows}, max_age=9, max_variants=9)
+    for digest, kinds in ((own, []), ("f" * 64, ["other-weights"])):
+        harness.sample(given, replace(plan, weights_sha256=digest))
+        assert harness.report is not None
+        assert [event["kind"] for event in harness.report["events"]] == kinds
+    del harness.weights_sha256
+    denoiser.gain += 1
+    assert harness.weights_sha256 != own
 
 
 def test_psnr_takes_its_peak_from_the_reference() -> None:

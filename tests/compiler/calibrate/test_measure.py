@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
-from turbo4d.compiler.calibrate.assembly import assembled
+from turbo4d.compiler.calibrate.assembly import _guided, assembled
 from turbo4d.compiler.calibrate.changes import rounding
 from turbo4d.compiler.calibrate.error_table import ErrorTable
-from turbo4d.compiler.calibrate.gains import FEW, Probe, between, probes_of
+from turbo4d.compiler.calibrate.gains import DENSE, FEW, Probe, between, probes_of
 from turbo4d.compiler.calibrate.measure import dense_moves, measure
 from turbo4d.compiler.calibrate.moves import groups_of, moves_of, row
 from turbo4d.compiler.calibrate.rank import spearman
@@ -135,16 +137,16 @@ def test_gains_between_probes_are_straight_in_their_logarithms() -> None:
     assert found == pytest.approx((1.0, 1.0, 10.0, 100.0, 100.0))
 
 
-def test_moves_that_matter_most_are_probed_first_and_at_every_step() -> None:
+def test_moves_that_matter_most_are_probed_first_and_at_many_steps() -> None:
     moves = moves_of(REGIONS, GROUPS)
     dense = dense_moves(moves, GROUPS)
     assert dense == ("core", "level.1")
     probes = probes_of({"main": range(20)}, moves, dense=dense)
-    assert [p.step for p in probes[:19]] == [*range(1, 20)]
+    assert [p.step for p in probes[:DENSE]] == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
     assert Probe("main", 19, "bypass", ()) in probes
     assert Probe("main", 19, "core", (16, 17, 18)) in probes
     counts = Counter((probe.move, probe.order) for probe in probes)
-    assert set(counts.values()) == {19, FEW}
+    assert set(counts.values()) == {DENSE, FEW}
     assert {move for move, order in counts if order} == {"core", "level.1"}
     # A stream that skips steps reads from its own last step.
     sparse = probes_of({"main": (0, 3, 7)}, moves, dense=dense)
@@ -170,3 +172,11 @@ def test_random_plans_compute_first_and_differ() -> None:
     assert {plan[0] for plan in drawn} == {("compute", 0)}
     assert len({str(plan) for plan in drawn}) > 25
     assert draw(3, moves, GROUPS, 20) == drawn[3]
+
+
+def test_a_move_probed_where_no_other_was_has_its_own_gains_there() -> None:
+    levels = tuple(math.exp(-step) for step in range(6))
+    table = SimpleNamespace(levels=levels, level_unit="sigma")
+    guide = {0: 1.0, 3: 8.0, 5: 2.0}
+    found = _guided(cast("ErrorTable", table), range(6), {1: 4.0, 4: 8.0}, guide)
+    assert found == pytest.approx((2.0, 4.0, 8.0, 16.0, 8.0, 4.0))

@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from turbo4d.compiler.backend import lower
 from turbo4d.compiler.capture import capture_export
-from turbo4d.compiler.compat import inductor_lacks
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.lower import get_lowering
+from turbo4d.compiler.lower.compat import inductor_lacks
 from turbo4d.compiler.lower.eager import EagerEngine
 from turbo4d.compiler.lower.fuse_rows import fuse_rows
 from turbo4d.compiler.lower.row_kernels import row_kernels_lack

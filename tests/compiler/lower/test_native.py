@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 from turbo4d.compiler import backend
-from turbo4d.compiler.compat import inductor_lacks
 from turbo4d.compiler.lower import row_ops
+from turbo4d.compiler.lower.compat import inductor_lacks
 from turbo4d.compiler.lower.row_kernels import row_kernels_lack
 
 import turbo4d

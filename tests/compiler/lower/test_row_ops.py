@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from turbo4d.compiler.compat import inductor_lacks
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.lower import row_kernels
+from turbo4d.compiler.lower.compat import inductor_lacks
 from turbo4d.compiler.lower.row_ops import (
     gated_feed_forward,
     group_norm,

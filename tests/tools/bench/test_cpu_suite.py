@@ -7,12 +7,14 @@ from functools import partial
 
 import pytest
 import torch
-from turbo4d.tools.bench import cpu_suite, worker
+from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.shipped_plans import FOLDER as SHIPPED
+from turbo4d.tools.bench import cpu_suite, plan_rows, worker
 from turbo4d.tools.bench.row import RowResult
 from turbo4d.tools.bench.suite import SuiteOptions
 from turbo4d.tools.options import LOWERINGS, PRESETS
 
-SYSTEM = re.compile(r"eager|inductor|turbo4d:\w+|policy:.+|steps:\d+:(euler|dpmpp_2m)")
+SYSTEM = re.compile(r"eager|inductor|turbo4d:[\w-]+|policy:.+|steps:\d+:(euler|dpmpp_2m)")
 SMALL = SuiteOptions(quick=True, runs=2, scenes=1, model="tests.tools.small_network:small")
 
 
@@ -33,7 +35,8 @@ def test_rows_have_names_of_their_own_and_known_systems(quick):
 
 def test_presets_stand_under_every_lowering():
     found = {(row.plan, row.lowering) for row in rows_of(SuiteOptions()) if row.plan}
-    assert {preset for preset, lowering in found if lowering == "eager"} == set(PRESETS)
+    presets = {plan for plan, lowering in found if lowering == "eager" and "-" not in plan}
+    assert presets == set(PRESETS)
     usable = {name for name, built in LOWERINGS.items() if built} - {"triton-kernels"}
     for preset in ("exact", "balanced", "fast"):
         assert {lowering for plan, lowering in found if plan == preset} == usable
@@ -45,6 +48,18 @@ def test_policies_and_fewer_steps_have_the_settings_of_the_sweep():
     assert rows["policy:DeepCache"].settings["knob"] == "core, 7 steps around 15, power 2"
     assert rows["steps:9:euler"].settings["count"] == 9
     assert len([name for name in rows if name.startswith("policy:")]) == 8
+
+
+def test_stored_plans_stand_beside_the_policies_and_are_for_nano():
+    rows = [row for row in rows_of(SuiteOptions()) if row.system.startswith("turbo4d:plan-")]
+    assert {row.lowering for row in rows} == {"eager", "native"}
+    for row in rows:
+        plan = plan_rows.plan_of(row)
+        assert isinstance(plan, Plan)
+        assert row.system == f"turbo4d:plan-{plan.error_budget_db:g}"
+        assert (plan.steps, plan.model) == (20, Plan.load(SHIPPED / "nano-quality.json").model)
+        assert plan.weights_sha256
+    assert not any("plan-" in row.system for row in rows_of(SMALL))
 
 
 def test_the_allocators_setting_is_the_rows_environment():

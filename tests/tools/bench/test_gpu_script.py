@@ -20,7 +20,8 @@ from turbo4d.tools.bench import gpu_cell, gpu_suite
 from turbo4d.tools.bench.gpu_network import Work
 from turbo4d.tools.bench.gpu_rates import rates_of
 from turbo4d.tools.bench.gpu_report import efficiency, noted, text_of
-from turbo4d.tools.bench.gpu_smoke import ON_CUDA, PROBES, probed
+from turbo4d.tools.bench.gpu_smoke import PROBES, probed
+from turbo4d.tools.bench.gpu_smoke_cuda import ON_CUDA
 from turbo4d.tools.bench.row import RowResult, RowSpec
 from turbo4d.tools.bench.suite import SuiteOptions
 from turbo4d.tools.bench_tables import gpu_block
@@ -140,13 +141,13 @@ def test_every_row_is_named_once_and_a_group_begins_with_the_network_as_it_is():
             first.setdefault(spec.group, spec)
             json.dumps(spec.to_json())
         systems = {spec.system for spec in first.values()}
-        assert systems <= {"eager", "ceilings", "profile", "inductor"}
+        assert systems <= {"eager", "ceilings", "profile", "inductor", "kernels"}
     full = {spec.name for spec in gpu_suite.rows(options(device="cuda"))}
     assert {
         "ceilings/ceilings", "sv4d/share/profile", "sv4d2/eager/turbo4d:exact/eager",
         "sv4d/eager-graphs/turbo4d:exact/eager/cuda graphs", "sv4d/V16 F40/eager/one step",
         "sv4d/inductor-graphs/turbo4d:fast/inductor/cuda graphs",
-        "sv4d/triton-kernels/turbo4d:exact/triton-kernels",
+        "sv4d/triton-kernels/turbo4d:exact/triton-kernels", "sv4d/kernels/kernels/cuts",
         "sv4d/max-autotune/inductor/max-autotune",
         "sv4d/eager/turbo4d:shape:fast/eager",
     } <= full  # fmt: skip
@@ -192,6 +193,37 @@ def test_a_process_that_dies_costs_its_row_alone(script, tmp_path, monkeypatch):
         "dies": ("its process ended with status -9.", False),
         "after": (None, True),
     }
+
+
+def test_what_ran_out_of_time_comes_last_in_the_next_call(script, tmp_path, monkeypatch):
+    specs = [row("eager"), row("slow"), row("after")]
+    path, machine = tmp_path / "r.json", {"device": "x"}
+    asked: list[list[str]] = []
+
+    def child(word, text, until, heard):
+        given = [RowSpec.from_json(spec) for spec in json.loads(text)["specs"]]
+        asked.append([spec.system for spec in given])
+        for spec in given:
+            heard({"now": spec.name, "stage": "first run"})
+            if spec.system == "slow":
+                return "time was up"
+            heard({"row": RowResult(spec=spec, seconds=(1.0,)).to_json(), "done": True})
+        return None
+
+    monkeypatch.setattr(script, "child", child)
+    for _ in range(2):
+        report = script.Report(path, machine, force=False)
+        script.measure_group(specs, tmp_path, report, time.monotonic() + 9, lambda text: None)
+    assert asked == [["eager", "slow", "after"], ["eager", "after", "slow"]]
+    told = {each["system"]: (each["error"], each["done"]) for each in report.data["rows"]}
+    why = "time was up in its first run; the next call tries it after all others."
+    assert told == {"eager": (None, True), "slow": (why, False), "after": (None, True)}
+    assert [report.late(spec) for spec in specs] == [False, True, False]
+    half = RowResult(spec=specs[1], seconds=(2.0,)).to_json()
+    report.put(half, done=False)
+    report.ran_out(specs[1], "run 2 of 2")  # what was measured of it stays
+    assert report.late(specs[1])
+    assert [each["latency_s"] for each in report.data["rows"]] == [1.0, 2.0, 1.0]
 
 
 def test_time_that_is_up_ends_the_process_and_all_it_started(script, monkeypatch, tmp_path):

@@ -100,20 +100,22 @@ def test_the_trace_nests_regions_and_adds_up(profiles, tmp_path):
         assert len(calls) == len(profile.calls)
         whole = own[0]
         assert whole["name"] == profile.name
-        assert whole["dur"] == pytest.approx(profile.seconds * 1e6)
+        assert whole["dur"] == pytest.approx(profile.seconds * 1e6, abs=0.125)
         _assert_nested(own)
     names = {event["name"] for event in events if event["cat"] == "region"}
     assert {"core", "step", "stack.0.chain", "stack.0.spatial"} <= names
 
 
 def _assert_nested(events) -> None:
-    """On a track every slice lies within the one that is open, as Perfetto draws it."""
+    """On a track every slice lies within the one that is open, in whole nanoseconds."""
     open_: list[tuple[float, float]] = []
     for event in events:
         begun, end = event["ts"], event["ts"] + event["dur"]
-        while open_ and open_[-1][1] <= begun + 1e-6 and open_[-1][1] < end:
+        assert (begun * 1000).is_integer()
+        assert (end * 1000).is_integer()
+        while open_ and open_[-1][1] <= begun and open_[-1][1] < end:
             open_.pop()
-        assert not open_ or end <= open_[-1][1] + 1e-3
+        assert not open_ or end <= open_[-1][1]
         open_.append((begun, end))
 
 

@@ -62,8 +62,9 @@ def _calibrate(of: Case, min_psnr_db: float, folder: Path) -> None:
     )
     if found.returncode:
         lines = found.stderr.strip().splitlines() or [f"status {found.returncode}"]
-        _, _, said = lines[-1].rpartition("Error: ")
-        raise JobError(f"no plan was found: {said}")
+        # Notes may stand after the sentence itself.
+        raised = [line for line in lines if "Error: " in line] or lines
+        raise JobError(f"no plan was found: {raised[-1].rpartition('Error: ')[2]}")
 
 
 def plan_file(model: str, size: str, min_psnr_db: float, folder: Path) -> Path:

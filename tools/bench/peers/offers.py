@@ -28,6 +28,7 @@ class Offer:
         settings: keyword arguments.
         models: that it covers.
         compiled: whether it is also run under torch.compile.
+        looks: whether it decides by what it sees of the sample, against a threshold.
     """
 
     package: str
@@ -36,6 +37,7 @@ class Offer:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     models: tuple[str, ...] = TRANSFORMERS
     compiled: bool = False
+    looks: bool = False
 
 
 def _without(*models: str) -> tuple[str, ...]:
@@ -49,12 +51,15 @@ def _diffusers(
     compiled: bool = False,
     **more: Any,
 ) -> Offer:
-    return Offer("diffusers", label, "diffusers_cache", {"cache": cache, **more}, models, compiled)
+    looks = cache in ("first-block", "mag")
+    settings = {"cache": cache, **more}
+    return Offer("diffusers", label, "diffusers_cache", settings, models, compiled, looks)
 
 
 def _dbcache(label: str, compiled: bool = False, **settings: Any) -> Offer:
     first = {"Fn_compute_blocks": 1, "max_warmup_steps": 4, **settings}
-    return Offer("cache-dit", label, "dbcache", first, _without("latte"), compiled)
+    looks = "mask" not in settings
+    return Offer("cache-dit", label, "dbcache", first, _without("latte"), compiled, looks)
 
 
 _BLOCK_WISE = _without("latte")
