@@ -121,12 +121,15 @@ def test_a_report_is_read_by_its_suites_name(tmp_path):
 
 def test_rows_of_a_further_call_on_the_same_machine_are_taken_in(tmp_path):
     (tmp_path / "bench-cpu.json").write_text(json.dumps(CPU))
-    more = report(row("eager", 8.0), row("policy:FORA", 3.0, "native"))
+    alone = row("eager", 20.0, group="9-steps")
+    more = report(row("eager", 8.0), row("policy:FORA", 3.0, "native"), alone)
     path = tmp_path / "bench-cpu-policies.json"
     path.write_text(json.dumps(more))
     found = bench_tables.read_report(tmp_path, "cpu")
     assert found is not None
-    assert found["rows"] == [*CPU["rows"], more["rows"][1]]
+    at = 1 + max(i for i, each in enumerate(CPU["rows"]) if each["group"] == "20-steps")
+    # A group's rows stay together, and a baseline that was not measured yet is a row like any.
+    assert found["rows"] == [*CPU["rows"][:at], more["rows"][1], *CPU["rows"][at:], more["rows"][2]]
     for wrong in ({**more, "machine": {**MACHINE, "threads": 1}}, CPU):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match="does not go with bench-cpu"):

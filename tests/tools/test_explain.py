@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     """explain's three files for one small network, each from its own call."""
     out = tmp_path_factory.mktemp("explain")
     for suffix in ("json", "png", "html"):
-        words = ["explain", "--model", f"{HERE}:multi_view", "--steps", "6"]
+        words = ["explain", "--model", f"{HERE}:multi_view", "--steps", "6", "--regions", "core"]
         assert main([*words, "--out", str(out / f"x.{suffix}")]) == 0
     return out
 
