@@ -34,8 +34,10 @@ def network() -> tuple[nn.Module, dict[str, Any]]:
 
 @cache
 def parts(form: Any = "variants") -> Parts:
+    """Of a plan that reuses the core, whatever the presets would choose for the network."""
     module, call = network()
-    return take_apart(module, (), call, Wanted("balanced", levels=SIGMAS, form=form))
+    wanted = Wanted("balanced", levels=SIGMAS, use=("core",), form=form)
+    return take_apart(module, (), call, wanted)
 
 
 class CopyTarget:

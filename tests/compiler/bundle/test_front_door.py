@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from turbo4d.compiler.bundle.verification import WHOLE_RUN, verify
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.bundle_files import check_files
 from turbo4d.runtime.bundle.manifest import MANIFEST
@@ -18,6 +19,7 @@ from turbo4d.runtime.bundle.manifest_file import read_manifest
 from turbo4d.runtime.errors import BundleError, MemoryPlanError, OptionError
 
 import turbo4d
+from tests.compiler import captures
 from tests.compiler.bundle.networks import SIGMAS, network
 
 onnx = pytest.importorskip("onnx")
@@ -26,7 +28,9 @@ pytest.importorskip("onnxruntime")
 
 def build(folder: Path, **options: Any) -> Any:
     module, call = network()
-    given = {"plan": "balanced", "levels": SIGMAS, "target": "onnxruntime", **options}
+    given: dict[str, Any] = {
+        "plan": "balanced", "levels": SIGMAS, "use": ("chain",), "target": "onnxruntime", **options,
+    }  # fmt: skip
     return turbo4d.build(module, kwargs=call, out=folder, **given)
 
 
@@ -59,11 +63,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 def test_it_gives_what_the_backend_gives(bundle: tuple[Path, Any], fresh_dynamo: None) -> None:
     module, _ = network()
-    options = {"plan": "balanced", "levels": SIGMAS}
+    options = {"plan": "balanced", "levels": SIGMAS, "regions": ("chain",)}
     wanted, said = run(torch.compile(module, backend="turbo4d", options=options))
     got, report = run(turbo4d.load(bundle[0]))
     assert report["calls_by_variant"] == said["calls_by_variant"]
-    assert report["calls_by_variant"]["core.reuse"] > 0
+    assert report["calls_by_variant"]["stack.0.chain.reuse"] > 0
     assert report["events"] == []
     for ours, theirs in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
@@ -72,13 +76,13 @@ def test_it_gives_what_the_backend_gives(bundle: tuple[Path, Any], fresh_dynamo:
 def test_the_report_says_what_was_built(bundle: tuple[Path, Any]) -> None:
     folder, report = bundle
     names = [each.name for each in report.engines]
-    assert names == ["prologue", "compute+core.w", "core.reuse", "compute"]
+    assert names == ["prologue", "compute+stack.0.chain.w", "stack.0.chain.reuse", "compute"]
     assert [each.status for each in report.engines] == ["run"] * 4
     assert all(each.error is not None and each.error < 1e-5 for each in report.engines)
     written = sum(path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST)
     assert report.files_bytes == written
     assert json.loads(json.dumps(report.to_json()))["engines"][2]["status"] == "run"
-    assert "core.reuse" in str(report)
+    assert "stack.0.chain.reuse" in str(report)
     assert 0 < report.need.weights <= report.weights_bytes <= 1.05 * report.need.weights
 
 
@@ -114,6 +118,21 @@ def test_one_engine_for_all(tmp_path: Path, bundle: tuple[Path, Any]) -> None:
     for ours, theirs in zip(run(turbo4d.load(tmp_path / "one"))[0],
                             run(turbo4d.load(bundle[0]))[0], strict=True):  # fmt: skip
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize(("form", "kept"), [("variants", 10), ("conditional", 5)])
+def test_a_preset_of_a_gated_transformer(form: Any, kept: int, tmp_path: Path) -> None:
+    """Its variants' slots hold what is behind the gates; one engine's hold whole residuals."""
+    module, call = captures.build("mm_dit")
+    turbo4d.build(
+        module, kwargs=call, out=tmp_path / "bundle", plan="balanced", levels=SIGMAS,
+        target="onnxruntime", form=form,
+    )  # fmt: skip
+    found = verify(tmp_path / "bundle")
+    assert {row.status for row in found.rows} == {"passed"}
+    assert found.rows[-1].name == WHOLE_RUN
+    engine = found.manifest.engines[1]
+    assert sum(row.kind == "slot" for row in engine.gives) == kept
 
 
 def test_without_exact_passes_there_is_no_prologue(tmp_path: Path) -> None:
