@@ -69,3 +69,10 @@ class Interpreter:
         pairs = zip(made, entries, strict=True)
         self._written[name] = tuple(after - before for after, before in pairs)
         return made
+
+    def values(self, name: str, run: Callable[[], Values]) -> Values:
+        """One region whose slots hold what it makes, as it is; it is computed or reused."""
+        if self._row.get(name) == "reuse":
+            return self.slots[name]
+        self._written[name] = run()
+        return self._written[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -54,15 +53,19 @@ NOTES = {
 }
 """HunyuanVideo and LTX leave out the words that the text has not."""
 
-# Of each chain, the shapes of its slots without the branches and the channels.
-PORTS: dict[str, list[tuple[int, ...]]] = {
-    "cogvideox": [(VIDEO, WORDS), (VIDEO, WORDS), (VIDEO,)],
-    "latte": [(SPACE,), (FRAMES,)] * 3,
-    "wan": [(VIDEO,)] * 3,
-    "hunyuan_video": [(VIDEO, WORDS)] * 2 + [(VIDEO + WORDS,)] * 2,
-    "ltx_video": [(VIDEO,)] * 3,
+# Of each chain, the form of each slot and how many tokens it holds of a branch.
+TWO_STREAMS = [("gated", VIDEO)] * 2 + [("gated", WORDS)] * 2
+WITH_TEXT = [("gated", VIDEO), ("sum", VIDEO), ("gated", VIDEO)]
+PORTS: dict[str, list[list[tuple[str, int]]]] = {
+    "cogvideox": [TWO_STREAMS, TWO_STREAMS, TWO_STREAMS[:2]],
+    "latte": [[("difference", SPACE)], [("difference", FRAMES)]] * 3,
+    "wan": [WITH_TEXT] * 3,
+    "hunyuan_video": [TWO_STREAMS] * 2 + [[("gated", VIDEO + WORDS)]] * 2,
+    "ltx_video": [WITH_TEXT] * 3,
 }
-"""Of CogVideoX nothing reads the text after its last block."""
+"""Behind each gate one, attention then feed-forward, the video's before the text's. No gate scales
+what attends over the text in Wan and LTX. Of CogVideoX nothing reads the text after its last block.
+"""
 
 
 @cache
@@ -104,7 +107,8 @@ def test_every_transformer_block_is_a_chain(name: str) -> None:
     assert core.name == "core"
     assert [chain.name for chain in chains] == [f"stack.{n}.chain" for n in range(len(chains))]
     assert {chain.parent for chain in chains} == {"core"}
-    assert [tuple(port.shape[1] for port in chain.ports) for chain in chains] == PORTS[name]
+    held = [[(port.form, port.shape[1]) for port in chain.ports] for chain in chains]
+    assert held == PORTS[name]
     # Together with the products before the first and after the last, they are all there is.
     inside = sum(chain.flops for chain in chains)
     assert 0.9 < inside / core.flops < 1
@@ -136,7 +140,16 @@ def test_it_means_the_same_in_onnx(name: str) -> None:
     assert (got - wanted).norm() <= bound * wanted.norm()
 
 
-Run = Callable[[Values], Values]
+# What adds to the stream in each kind of block, behind a gate of the level or, attending over the
+# text, as it is. Of Latte's, which can be pruned, a slot holds all that the block adds.
+PARTS = {
+    "CogVideoXBlock": ("attn1", "ff"),
+    "WanTransformerBlock": ("attn1", "attn2", "ffn"),
+    "HunyuanVideoTransformerBlock": ("attn", "ff", "ff_context"),
+    "HunyuanVideoSingleTransformerBlock": ("proj_out",),
+    "LTXVideoTransformerBlock": ("attn1", "attn2", "ff"),
+    "BasicTransformerBlock": (),
+}
 
 
 def blocks_of(module: Any) -> list[nn.Module]:
@@ -149,57 +162,57 @@ def blocks_of(module: Any) -> list[nn.Module]:
 
 
 def interpreted(name: str, rows: Rows, steps: list[dict[str, Any]]) -> list[Tensor]:
-    """The outputs of each step by the network's own blocks, and a dict of slots."""
+    """The outputs of each step by the network's own blocks, and a dict of slots.
+
+    A reused block is called all the same, so that its norms and gates are of the step and its
+    entry; what its parts give is of the step that computed it.
+    """
     foreign, found = network(name)
-    names = [region.name for region in found.regions if region.kind == "chain"]
-    interpreter = Interpreter({**dict.fromkeys(names, "core"), "core": None})
-    blocks = blocks_of(foreign.module)
-    plain = [block.forward for block in blocks]
-    for block, region, forward in zip(blocks, names, plain, strict=True):
-        visit = _joined if type(block).__name__ == "HunyuanVideoSingleTransformerBlock" else _apart
-        block.forward = visit(interpreter, region, block, forward)
+    chains = [region.name for region in found.regions if region.kind == "chain"]
+    blocks = dict(zip(chains, blocks_of(foreign.module), strict=True))
+    parts = {chain: _parts(chain, block) for chain, block in blocks.items()}
+    inside = {part: chain for chain, own in parts.items() for part in own}
+    interpreter = Interpreter({**inside, **dict.fromkeys(chains, "core"), "core": None})
+    for own in parts.values():
+        for part, module in own.items():
+            visit = _added if module in blocks.values() else _given
+            module.forward = visit(interpreter, part, module.forward)
     outputs: list[Tensor] = []
     with torch.no_grad():
         for row, step in zip(rows, steps, strict=True):
-            interpreter.begin(row)
+            interpreter.begin({part: row[inside[part]] for part in inside if inside[part] in row})
             outputs.append(foreign.module(**step)[0])
-    for block in blocks:
-        del block.forward
+    for own in parts.values():
+        for module in own.values():
+            del module.forward
     return outputs
 
 
-def _apart(interpreter: Interpreter, region: str, block: nn.Module, forward: Any) -> Any:
-    """A block whose slots hold what it adds to the streams that it takes and gives."""
+def _parts(chain: str, block: nn.Module) -> dict[str, nn.Module]:
+    """What has slots of its own in a block, by the names of these."""
+    names = PARTS[type(block).__name__]
+    return {f"{chain}.{name}": block.get_submodule(name) for name in names} or {chain: block}
+
+
+def _given(interpreter: Interpreter, name: str, forward: Any) -> Any:
+    """A part whose slots hold what it gives."""
 
     def visited(*args: Any, **kwargs: Any) -> Any:
-        first: list[Any] = [*args, *kwargs.values()]
-        two = type(block).__name__ in ("CogVideoXBlock", "HunyuanVideoTransformerBlock")
-        if not two:
-            keep = lambda streams: (forward(streams[0], *first[1:]),)  # noqa: E731
-            return interpreter.streams(region, (first[0],), keep)[0]
-        return interpreter.streams(region, (first[0], first[1]), lambda s: forward(*s, *first[2:]))
+        def run() -> Values:
+            made = forward(*args, **kwargs)
+            return made if isinstance(made, tuple) else (made,)
+
+        first, *others = interpreter.values(name, run)
+        return (first, *others) if others else first
 
     return visited
 
 
-def _joined(interpreter: Interpreter, region: str, block: Any, forward: Any) -> Any:
-    """A block that adds to both streams at once; its slot holds what it adds."""
+def _added(interpreter: Interpreter, name: str, forward: Any) -> Any:
+    """A block of one stream whose slot holds what it adds."""
 
-    def visited(video: Tensor, text: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        parts: dict[str, Tensor] = {}
-
-        def added(_: Tensor) -> Tensor:
-            hooks = [
-                block.norm.register_forward_hook(lambda *a: parts.update(gate=a[2][1])),
-                block.proj_out.register_forward_hook(lambda *a: parts.update(made=a[2])),
-            ]
-            forward(video, text, *args)
-            for hook in hooks:
-                hook.remove()
-            return parts["gate"].unsqueeze(1) * parts["made"]
-
-        joined = interpreter(region, "sum", torch.cat([video, text], dim=1), added)
-        return joined.split([video.shape[1], text.shape[1]], dim=1)
+    def visited(entry: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return interpreter(name, "difference", entry, lambda x: forward(x, *args, **kwargs))
 
     return visited
 
