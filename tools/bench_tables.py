@@ -57,7 +57,7 @@ def cpu_block(report: Report | None) -> str:
     """Every system at its fastest on 20 steps of nano, the fastest first; and the overhead."""
     if report is None:
         return NOT_MEASURED
-    rows = [row for row in _ran(report) if row["group"] == MAIN_GROUP]
+    rows = [row for row in ran(report) if row["group"] == MAIN_GROUP]
     if not rows:
         return NOT_MEASURED
     inductor = max((_speed(row) for row in rows if row["system"] == "inductor"), default=None)
@@ -76,23 +76,7 @@ def cpu_block(report: Report | None) -> str:
         "to it in the same rounds. PSNR is against the uncached sample of the same seed, the mean "
         "over the scenes; resident memory is the process's, torch included. Policies and fewer "
         f"steps have the setting that a sweep found for 35 dB, or the steps that fit a preset's "
-        f"latency.{_overhead(report)} {_failed(report)}{_machine(report)}"
-    )
-
-
-def peers_block(report: Report | None) -> str:
-    """A table for each network: the packages of others that cover it, and turbo4d."""
-    if report is None:
-        return NOT_MEASURED
-    head = (
-        "", "seconds a sample", "over eager", "PSNR of the latent", "peak resident",
-        "graph breaks", "recompilations", "note",
-    )  # fmt: skip
-    return (
-        f"{_group_tables(report, head, _peer_cells)}\n\nSuite `peers`: random weights, so PSNR "
-        "says how far a sample lies from the uncached one of the same seed and nothing of quality; "
-        "its peak is the largest less the smallest value of the uncached latent. "
-        f"{_machine(report)}"
+        f"latency.{_overhead(report)} {_failed(report)}{machine_of(report)}"
     )
 
 
@@ -103,7 +87,7 @@ def gpu_block(report: Report | None) -> str:
     head = (
         "", "seconds", "over eager", "compile", "peak memory", "slots", "relative error", "note",
     )  # fmt: skip
-    return f"{_group_tables(report, head, _gpu_cells)}\n\n{_weights(report)}{_machine(report)}"
+    return f"{group_tables(report, head, _gpu_cells)}\n\n{_weights(report)}{machine_of(report)}"
 
 
 def full_table(report: Report | None) -> str:
@@ -114,7 +98,7 @@ def full_table(report: Report | None) -> str:
         "", "seconds", "fastest, slowest", "over eager", "PSNR in the object", "worst scene",
         "SSIM", "against ground truth", "compile", "peak resident", "note",
     )  # fmt: skip
-    return f"{_group_tables(report, head, _full_cells)}\n\n{_machine(report)}"
+    return f"{group_tables(report, head, _full_cells)}\n\n{machine_of(report)}"
 
 
 def soak_line(report: Report | None) -> str:
@@ -128,11 +112,12 @@ def soak_line(report: Report | None) -> str:
         f"after the first, {megabytes(resident[-1])} after the last, the last tenth's median "
         f"{row['growth']:+.2%} from the second tenth's; {row['slots_alive']} slots left, "
         f"{row['engines_built_later']} engines built and {row['recompiles']} recompilations after "
-        f"the first session. {_machine(report)}"
+        f"the first session. {machine_of(report)}\n\n"
+        "![megabytes resident after each session](bench-soak.png)"
     )
 
 
-def _ran(report: Report) -> list[Row]:
+def ran(report: Report) -> list[Row]:
     return [row for row in report["rows"] if row["error"] is None]
 
 
@@ -165,12 +150,12 @@ def _cpu_cells(row: Row, inductor: float | None) -> tuple[str, ...]:
 def _full_cells(row: Row) -> tuple[str, ...]:
     spread = row["latency_spread"]
     return (
-        _name(row),
+        name_of(row),
         said(row["latency_s"], "{:.4g} s"),
         "" if spread is None else f"{spread[0]:.4g} s, {spread[1]:.4g} s",
         said(row["speedup"], "{:.2f}x"),
-        _decibels(row["psnr_mask_db"]),
-        _decibels(row.get("psnr_mask_worst_db")),
+        decibels_or_none(row["psnr_mask_db"]),
+        decibels_or_none(row.get("psnr_mask_worst_db")),
         said(row["ssim"], "{:.4f}"),
         said(row["gt_psnr_db"], "{:.1f} dB"),
         said(row["compile_s"], "{:.1f} s"),
@@ -179,22 +164,9 @@ def _full_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _peer_cells(row: Row) -> tuple[str, ...]:
-    return (
-        _name(row),
-        said(row["latency_s"], "{:.3g} s"),
-        said(row["speedup"], "**{:.2f}x**"),
-        _decibels(row.get("latent_psnr_db")),
-        megabytes(row["peak_bytes"]),
-        said(row.get("graph_breaks"), "{}"),
-        said(row.get("recompiles"), "{}"),
-        row["error"] or row.get("note") or "",
-    )
-
-
 def _gpu_cells(row: Row) -> tuple[str, ...]:
     return (
-        _name(row),
+        name_of(row),
         said(row["latency_s"], "{:.3g} s"),
         said(row["speedup"], "**{:.2f}x**"),
         said(row["compile_s"], "{:.0f} s"),
@@ -205,7 +177,7 @@ def _gpu_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _group_tables(
+def group_tables(
     report: Report, head: Sequence[str], cells: Callable[[Row], tuple[str, ...]]
 ) -> str:
     """A table for each group, its name at the head of the first column."""
@@ -215,12 +187,12 @@ def _group_tables(
     )
 
 
-def _name(row: Row) -> str:
+def name_of(row: Row) -> str:
     rest = " ".join(word for word in (row["lowering"], row["label"]) if word)
     return f"`{row['system']}` {rest}".rstrip()
 
 
-def _decibels(value: float | None) -> str:
+def decibels_or_none(value: float | None) -> str:
     return "" if value is None else decibels(value)
 
 
@@ -228,7 +200,7 @@ def _overhead(report: Report) -> str:
     """What turbo4d costs per step, in a sentence."""
     found = {
         row["settings"]["place"]: row["latency_s"]
-        for row in _ran(report)
+        for row in ran(report)
         if row["group"] == _OVERHEAD
     }
     if "runtime" not in found:
@@ -244,7 +216,7 @@ def _overhead(report: Report) -> str:
 
 
 def _failed(report: Report) -> str:
-    count = len(report["rows"]) - len(_ran(report))
+    count = len(report["rows"]) - len(ran(report))
     return f"{count} rows could not run. " if count else ""
 
 
@@ -253,5 +225,5 @@ def _weights(report: Report) -> str:
     return "Random weights: latency and memory only. " if random else ""
 
 
-def _machine(report: Report) -> str:
+def machine_of(report: Report) -> str:
     return machine({**report["machine"], "commit": report["commit"] or "unknown"})

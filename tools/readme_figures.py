@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from turbo4d.tools import bench_tables
+from turbo4d.tools import bench_tables, peer_tables
 from turbo4d.tools.result_tables import tables
 from turbo4d.tools.rivals import pareto
 
@@ -33,7 +33,7 @@ def blocks(folder: Path) -> dict[str, str]:
     measured = folder / "pareto-nano-v1.json"
     return {
         "bench-cpu": bench_tables.cpu_block(bench_tables.read_report(folder, "cpu")),
-        "bench-peers": bench_tables.peers_block(bench_tables.read_report(folder, "peers")),
+        "bench-peers": peer_tables.block(bench_tables.read_report(folder, "peers")),
         "bench-gpu": bench_tables.gpu_block(bench_tables.read_report(folder, "gpu")),
         "pareto": pareto.block(json.loads(measured.read_text()) if measured.exists() else None),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from turbo4d.tools import bench_tables, bundle_tables, foreign_table, preset_table
+from turbo4d.tools import bench_tables, bundle_tables, foreign_table, peer_tables, preset_table
 from turbo4d.tools import granularity_tables as granularity
 from turbo4d.tools.bench_tables import NOT_MEASURED
 from turbo4d.tools.markdown import decibels, machine, table
@@ -217,6 +217,10 @@ _OF_SEVERAL: Sequence[tuple[str, Callable[[Path], str]]] = (
     (
         "Beside torch's own compiler, other policies and fewer steps",
         lambda folder: bench_tables.full_table(bench_tables.read_report(folder, "cpu")),
+    ),
+    (
+        "Beside packages of others",
+        lambda folder: peer_tables.full_table(bench_tables.read_report(folder, "peers")),
     ),
     ("The presets alone", preset_table.block),
     ("Bundles and engines", bundle_tables.block),

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from turbo4d.tools import bench_tables
+from turbo4d.tools import bench_tables, peer_tables
 from turbo4d.tools.bench.row import RowResult, RowSpec
 
 MACHINE = {"device": "a machine", "threads": 2, "torch": "2.13.0"}
@@ -61,8 +61,8 @@ def test_what_stands_under_the_table():
 @pytest.mark.parametrize(
     "draw",
     [
-        bench_tables.cpu_block, bench_tables.peers_block, bench_tables.gpu_block,
-        bench_tables.full_table, bench_tables.soak_line,
+        bench_tables.cpu_block, bench_tables.gpu_block, bench_tables.full_table,
+        bench_tables.soak_line, peer_tables.block, peer_tables.full_table,
     ],
 )  # fmt: skip
 def test_what_is_not_stored_is_not_measured(draw):
@@ -74,21 +74,6 @@ def test_the_whole_table_has_every_row_and_why_one_failed():
     assert sum(line.startswith("| `") for line in text.splitlines()) == 10
     assert "| `turbo4d:fast` |  |  |  |  |  |  |  |  |  | it broke. |" in text
     assert "| overhead | seconds |" in text
-
-
-def test_peers_have_a_table_for_each_network():
-    facts = {"latent_psnr_db": 31.2, "graph_breaks": 4, "recompiles": 2, "note": "half the steps"}
-    text = bench_tables.peers_block(
-        report(
-            row("eager", 4.0, group="UNet"),
-            row("peer:DeepCache", 3.0, group="UNet", facts=facts),
-            row("eager", 4.0, group="Wan"),
-        )
-    )
-    assert [line for line in text.splitlines() if line.startswith(("| UNet", "| Wan"))]
-    assert (
-        "| `peer:DeepCache` | 3 s | **3.00x** | 31.2 dB | 500 MB | 4 | 2 | half the steps |" in text
-    )
 
 
 def test_gpu_says_that_weights_are_random():

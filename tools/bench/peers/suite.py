@@ -27,7 +27,7 @@ CASES = (
 COMPILED = (("tiny", "svd"),)  # those that torch's compiler is also run on: a minute a row
 _PRESETS = ("exact", "quality", "balanced", "fast")
 _UNDER_INDUCTOR = ("exact", "balanced")
-_RUNS = {"tiny": 5, "mid": 2}
+_RUNS = {"tiny": 15, "mid": 2}
 _WARMUPS = {"tiny": 1, "mid": 0}  # after the first run, which is a whole sample
 # What plans are calibrated to; a peer has the lowest beside it that lies above its own fidelity by
 # the margin, for a plan is found on other examples than the one it is judged by.
