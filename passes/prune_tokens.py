@@ -104,7 +104,8 @@ class PruneTokens(Pass):
                 with graph.inserting_before(node):
                     operands = {o: take(graph, o, at, choice) for o, at in call.taken.items()}
                     args, kwargs = _arguments(node, call, {**now, **operands}, self.kept)
-                    if node is value or not found.kept.issuperset(node.users):
+                    whole = node in found.whole or not found.kept.issuperset(node.users)
+                    if node is value or whole:
                         now[node] = emit(graph, _target(node), *args, **kwargs)
                         continue
                 node.args, node.kwargs = args, kwargs

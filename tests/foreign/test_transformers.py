@@ -18,7 +18,7 @@ from turbo4d.compiler.flops import count_flops
 from turbo4d.compiler.lower.eager import EagerEngine
 from turbo4d.compiler.lower.onnxruntime import OnnxRuntimeLowering
 from turbo4d.compiler.specialise import specialise
-from turbo4d.runtime.action import REUSE
+from turbo4d.runtime.action import REUSE, Action
 from turbo4d.runtime.variant_key import VariantKey
 from turbo4d.tools.foreign_models import BATCH, FRAMES, WORDS, Foreign, build
 
@@ -245,3 +245,23 @@ def test_reused_blocks_cost_nothing(name: str) -> None:
     whole, inside = sum(found.flops.values()), sum(chain.flops for chain in chains)
     # What all blocks read and nothing else does, such as the projected text, is gone as well.
     assert 0 < left <= whole - inside < 0.06 * whole
+
+
+@pytest.mark.parametrize("chain", ["stack.0.chain", "stack.1.chain"])
+def test_a_pruned_block_on_fresh_slots_is_the_block(chain: str) -> None:
+    """Keys see all tokens, so kept ones are exact; the rest comes from a slot of the same call.
+
+    Latte scales and shifts what its norms give: queries want that of the kept tokens, keys of all.
+    """
+    foreign = build("latte")
+    analysis = analyse(capture_export(foreign.module, (), foreign.inputs), foreign.geometry)
+    args = flat_args(analysis.capture, (), foreign.inputs)
+    source = next(r.pruning.source for r in analysis.regions if r.name == chain and r.pruning)
+    relevance = f"{source}.relevance"
+    fresh = EagerEngine(specialise(analysis, VariantKey((), (chain, relevance), False)))
+    key = VariantKey(((chain, Action(kind="prune", keep=0.5)),), (), False, (relevance,))
+    pruned = EagerEngine(specialise(analysis, key))
+    wanted, written = fresh(args, (), ())
+    slots = dict(zip(fresh.writes, written, strict=True))
+    got, _ = pruned(args, (), [slots[name] for name in pruned.reads])
+    assert (got[0] - wanted[0]).norm() <= relative_error(torch.float32) * wanted[0].norm()
