@@ -76,7 +76,8 @@ def cpu_block(report: Report | None) -> str:
         "to it in the same rounds. PSNR is against the uncached sample of the same seed, the mean "
         "over the scenes; resident memory is the process's, torch included. Policies and fewer "
         f"steps have the setting that a sweep found for 35 dB, or the steps that fit a preset's "
-        f"latency.{_overhead(report)} {_failed(report)}{machine_of(report)}"
+        f"latency; `plan-57` is a stored plan calibrated to 57 dB.{_overhead(report)} "
+        f"{_failed(report)}{machine_of(report)}"
     )
 
 
