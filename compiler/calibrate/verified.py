@@ -136,14 +136,8 @@ class Verifier:
             examples: to sample.
             say: told the number of each example.
         """
-        plan = self.plan(found)
-        decibels: list[float] = []
-        for index, example in enumerate(examples):
-            say(index)
-            finding = f"psnr {found.name} {example.digest}"
-            make = partial(self._followed, found, plan, example.value)
-            decibels.append(self._state.once(finding, make))
-        return Fidelity(tuple(example.name for example in examples), tuple(decibels))
+        sampled = partial(self._followed, found, self.plan(found))
+        return self._fidelity(examples, say, f"psnr {found.name}", sampled)
 
     def prove(
         self, found: Found, examples: Sequence[Example], say: Callable[[int], None]
@@ -155,13 +149,26 @@ class Verifier:
             examples: to sample.
             say: told the number of each example.
         """
-        plan = self.plan(found)
+        sampled = partial(self._one, self.plan(found))
+        return self._fidelity(
+            examples, say, f"session {found.name}", sampled, after=self.harness.forget
+        )
+
+    def _fidelity(
+        self,
+        examples: Sequence[Example],
+        say: Callable[[int], None],
+        finding: str,
+        sampled: Callable[[object], float],
+        after: Callable[[object], None] = lambda example: None,
+    ) -> Fidelity:
+        """What the state holds of each example under a finding's name, or a new sample's dB."""
         decibels: list[float] = []
         for index, example in enumerate(examples):
             say(index)
-            finding = f"session {found.name} {example.digest}"
-            decibels.append(self._state.once(finding, partial(self._one, plan, example.value)))
-            self.harness.forget(example.value)
+            made = partial(sampled, example.value)
+            decibels.append(self._state.once(f"{finding} {example.digest}", made))
+            after(example.value)
         return Fidelity(tuple(example.name for example in examples), tuple(decibels))
 
     def _followed(self, found: Found, plan: Plan, example: object) -> float:
