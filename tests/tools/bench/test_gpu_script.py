@@ -169,22 +169,30 @@ def test_a_report_goes_on_where_it_ended(script, tmp_path):
     assert script.Report(path, machine, force=True).data["rows"] == []
 
 
-def test_a_process_that_dies_costs_its_row_alone(script, tmp_path, monkeypatch):
-    specs = [row("eager"), row("dies"), row("after")]
-    report = script.Report(tmp_path / "r.json", {}, force=False)
-    asked: list[list[str]] = []
+def stopping_at(system, reason, asked):
+    """A process of a group that measures its rows in turn, and stops at one for a reason."""
 
     def child(word, text, until, heard):
         given = [RowSpec.from_json(spec) for spec in json.loads(text)["specs"]]
         asked.append([spec.system for spec in given])
         for spec in given:
             heard({"now": spec.name, "stage": "first run"})
-            if spec.system == "dies":
-                return "its process ended with status -9"
-            heard({"row": RowResult(spec=spec).to_json(), "done": True})
+            if spec.system == system:
+                return reason
+            heard({"row": RowResult(spec=spec, seconds=(1.0,)).to_json(), "done": True})
         return None
 
-    monkeypatch.setattr(script, "child", child)
+    return child
+
+
+def test_a_process_that_dies_costs_its_row_alone(script, tmp_path, monkeypatch):
+    specs = [row("eager"), row("dies"), row("after")]
+    report = script.Report(tmp_path / "r.json", {}, force=False)
+    asked: list[list[str]] = []
+
+    monkeypatch.setattr(
+        script, "child", stopping_at("dies", "its process ended with status -9", asked)
+    )
     script.measure_group(specs, tmp_path, report, time.monotonic() + 9, lambda text: None)
     assert asked == [["eager", "dies", "after"], ["eager", "after"]]
     told = {each["system"]: (each["error"], each["done"]) for each in report.data["rows"]}
@@ -200,17 +208,7 @@ def test_what_ran_out_of_time_comes_last_in_the_next_call(script, tmp_path, monk
     path, machine = tmp_path / "r.json", {"device": "x"}
     asked: list[list[str]] = []
 
-    def child(word, text, until, heard):
-        given = [RowSpec.from_json(spec) for spec in json.loads(text)["specs"]]
-        asked.append([spec.system for spec in given])
-        for spec in given:
-            heard({"now": spec.name, "stage": "first run"})
-            if spec.system == "slow":
-                return "time was up"
-            heard({"row": RowResult(spec=spec, seconds=(1.0,)).to_json(), "done": True})
-        return None
-
-    monkeypatch.setattr(script, "child", child)
+    monkeypatch.setattr(script, "child", stopping_at("slow", "time was up", asked))
     for _ in range(2):
         report = script.Report(path, machine, force=False)
         script.measure_group(specs, tmp_path, report, time.monotonic() + 9, lambda text: None)
