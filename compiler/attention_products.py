@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from turbo4d.compiler.axis_rules import shape_of
+from turbo4d.compiler.node_values import shape_of
 
 aten = torch.ops.aten
 _PRODUCTS: dict[object, int] = {

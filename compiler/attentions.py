@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 from turbo4d.compiler.attention_products import Scores, is_product, scores_of, sides, sums_over
-from turbo4d.compiler.axis_rules import shape_of
+from turbo4d.compiler.node_values import shape_of
 
 aten = torch.ops.aten
 SDPA = aten.scaled_dot_product_attention.default

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import fx
 from turbo4d.compiler.attentions import Attention
-from turbo4d.compiler.axis_rules import carry, fresh, shape_of
+from turbo4d.compiler.axis_rules import carry
 from turbo4d.compiler.errors import GeometryError
-from turbo4d.compiler.factors import Axes, Axis, Root, pieces, whole
+from turbo4d.compiler.factors import Axes, Axis, Root, fresh, pieces, whole
+from turbo4d.compiler.flops import MULTIPLIERS
 from turbo4d.compiler.ir import Capture
+from turbo4d.compiler.node_values import shape_of
 from turbo4d.compiler.roles import Roles
 from turbo4d.compiler.token_grid import grid_by_positions, grid_of_tokens
 
@@ -62,11 +64,12 @@ def map_axes(
     """
     nodes = list(capture.module.graph.find_nodes(op="placeholder"))
     sample = nodes[roles.sample]
-    roots = _sample_roots(capture, sample, capture.table[roles.sample].target)
+    sizes_given = {**capture.hints, **(given or {})}
+    roots = _sample_roots(capture, roles, sample, sizes_given)
     start = tuple(map(whole, roots))
     of = _follow(capture, roles, start)
     if len(roots) == 3:
-        grid = grid_of_tokens({**capture.hints, **(given or {})}, roots[1])
+        grid = grid_of_tokens(sizes_given, roots[1])
         grid = grid or grid_by_positions(capture.module.graph, of, roles.stream, roots[1])
         if grid:
             roots[1:2] = grid
@@ -125,25 +128,32 @@ def _outside(kind: str, target: str, shape: tuple[int, ...]) -> Axes:
     return tuple(fresh(letter, side, target) for letter, side in zip(letters, shape, strict=True))
 
 
-def _sample_roots(capture: Capture, sample: fx.Node, target: str) -> list[Root]:
-    shape = shape_of(sample)
+def _sample_roots(
+    capture: Capture, roles: Roles, sample: fx.Node, given: Mapping[str, int | str]
+) -> list[Root]:
+    shape, target = shape_of(sample), capture.table[roles.sample].target
     letters = {3: "NSC", 4: "NCHW"}.get(len(shape))
     if len(shape) == 5:
-        letters = "NCFHW" if _channels_first(capture, sample) else "NFCHW"
+        letters = "NCFHW" if _channels_first(capture, roles, sample, given) else "NFCHW"
     if letters is None:
         raise GeometryError(
             f"the sample {target!r} has {len(shape)} axes {shape}; wanted 3 (images, tokens, "
-            "channels), 4 (images, channels, height, width) or 5 (with frames)."
+            "channels), 4 (images, channels, height, width) or 5 (with frames). Compile a module "
+            "that takes its images on one axis, and reshapes them for the network."
         )
     return [Root(letter, side) for letter, side in zip(letters, shape, strict=True)]
 
 
-def _channels_first(capture: Capture, sample: fx.Node) -> bool:
+def _channels_first(
+    capture: Capture, roles: Roles, sample: fx.Node, sizes: Mapping[str, int | str]
+) -> bool:
     """Whether a rank-5 sample is (N, C, F, H, W) and not (N, F, C, H, W)."""
     outputs: Any = capture.module.graph.output_node().args[0]
     given, made = shape_of(sample), shape_of(outputs[0])
     if len(made) == 5 and (given[1] != made[1]) != (given[2] != made[2]):
         return given[1] != made[1]
+    if (frames := sizes.get("frames")) in given[1:3] and given[1] != given[2]:
+        return frames == given[2]
     # What is joined to the sample or scales it lies as the sample does.
     waiting = [sample]
     for value in waiting:
@@ -159,10 +169,27 @@ def _channels_first(capture: Capture, sample: fx.Node) -> bool:
         waiting += [
             user for user in alike if shape_of(user)[-2:] == given[-2:] and user not in waiting
         ]
+    if (first := _contracted_axis(capture, roles, given)) is not None:
+        return first == 1
     raise GeometryError(
         f"the sample has shape {given}: which of axes 1 and 2 are the frames is not told by the "
-        "graph. Pass the sample as (images, channels, height, width)."
+        'graph. Say how many there are with geometry={"frames": ...}, or pass the sample as '
+        "(images, channels, height, width)."
     )
+
+
+def _contracted_axis(capture: Capture, roles: Roles, shape: tuple[int, ...]) -> int | None:
+    """Which of axes 1 and 2 the network's first weight multiplies, as it does channels."""
+    roots = [Root(letter, side) for letter, side in zip("NFCHW", shape, strict=True)]
+    of = _follow(capture, roles, tuple(map(whole, roots)))
+    for node in capture.module.graph.nodes:
+        if node.target not in MULTIPLIERS or node.args[0].name not in roles.stream:
+            continue
+        channels = of[node.args[0].name][1 if "conv" in str(node.target) else -1]
+        held = {atom.root for atom in pieces(channels)}
+        found = [axis for axis in (1, 2) if roots[axis] in held]
+        return found[0] if len(found) == 1 else None
+    return None
 
 
 def letters_of(axis: Axis, resolve: Mapping[Root, tuple[tuple[str, int, int], ...]]) -> str:

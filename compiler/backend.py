@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.engine import Engine
 from turbo4d.runtime.errors import OptionError, Turbo4DError
@@ -24,12 +25,14 @@ from turbo4d.runtime.signature import Signature
 from turbo4d.runtime.variant_key import VariantKey
 
 from .analysis import Analysis, analyse
-from .capture import capture_compiled, refuse_mode, weight_positions
+from .autocast import autocast_on, without_autocast
+from .capture import capture_compiled, refuse_training, weight_positions
 from .compat import compiling_module, through_dynamo
 from .errors import CaptureError, GeometryError, LowerError, NoSitesError
 from .exact import exact_form
 from .invariant import declare
 from .lower import Lowering, get_lowering
+from .lower.auto import AutoLowering
 from .lower.eager import EagerPrologue, picker
 from .options import Options
 from .pieces import Piece, analyse_piece, current_piece
@@ -87,11 +90,16 @@ def compile_denoiser(
     lowering = get_lowering(options.lowering)
     capture = capture_compiled(gm, example_inputs)
     try:
-        analysis = analyse(capture, options.geometry, gates=not options.conditional)
+        with without_autocast():
+            analysis = analyse(capture, options.geometry, gates=not options.conditional)
     except (CaptureError, GeometryError) as error:
         if options.plan == "none" and options.geometry is None and options.invariant is None:
             # Nothing is to be done to this graph, so nothing need be known of it.
-            return CompiledDenoiser(capture, _as_it_is(capture, lowering), None)
+            with without_autocast():
+                engine = _as_it_is(capture, lowering)
+            reason = f"the forward runs as it is: {error}"
+            as_it_is = PassedOn(engine, range(_weight_count(capture)), reason)
+            return CompiledDenoiser(capture, as_it_is, None)
         if isinstance(error, NoSitesError):
             error.add_note("Compile the denoiser alone, with fullgraph=True, or set plan='none'.")
         raise
@@ -109,11 +117,12 @@ def compile_piece(
         GeometryError: a geometry that the first piece contradicts.
     """
     lowering = get_lowering(options.lowering)
-    refuse_mode(compiling_module())
+    refuse_training(compiling_module())
     try:
         capture = capture_compiled(gm, example_inputs)
         gates = not options.conditional
-        analysis = analyse_piece(capture, piece, options.geometry, options.regions, gates=gates)
+        with without_autocast():
+            analysis = analyse_piece(capture, piece, options.geometry, options.regions, gates=gates)
     except (CaptureError, GeometryError) as error:
         if piece.first and options.geometry and isinstance(error, GeometryError):
             raise
@@ -157,6 +166,7 @@ def _runner(analysis: Analysis, options: Options, lowering: Lowering, piece: str
         adaptive=bounds_of(options.adaptive),
         holding=Holding(options.fixed_slots, options.offload, options.cuda_graphs),
         made_with=options,
+        notes=lambda: lowering.notes if isinstance(lowering, AutoLowering) else (),
     )
 
 
@@ -208,6 +218,10 @@ def lower(variant: Variant, lowering: Lowering) -> Engine:
     return lowering.compile(variant)
 
 
+def _weight_count(capture: Capture) -> int:
+    return sum(row.kind == "weight" for row in capture.table)
+
+
 def _as_it_is(capture: Capture, lowering: Lowering) -> Callable[..., Sequence[Tensor]]:
     variant = specialise_capture(capture, (), None, VariantKey((), (), exact=False))
     engine = lower(variant, lowering)
@@ -239,7 +253,22 @@ class CompiledDenoiser:
         before = iter(range(len(held)))
         indices = [next(before) if at < 0 else len(held) + at for at in order]
         self._permute: Callable[[Sequence[Any]], Sequence[Tensor]] = picker(indices)
+        self._numbers = capture.numbers
+        # Dynamo calls what it compiled under autocast under the same autocast alone.
+        self._has_casts = autocast_on()
 
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
         """One call of the denoiser."""
-        return self.call(*self._permute((*self._held, *args)))
+        given = self._permute((*self._held, *self._as_tensors(args)))
+        if not self._has_casts:
+            return self.call(*given)
+        with without_autocast():
+            return self.call(*given)
+
+    def _as_tensors(self, args: Sequence[Any]) -> Sequence[Tensor]:
+        if not self._numbers:
+            return args
+        made = [*args]
+        for at in self._numbers:
+            made[at] = torch.tensor(made[at])
+        return made

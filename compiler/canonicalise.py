@@ -22,7 +22,9 @@ from torch import Tensor, fx
 from turbo4d.compiler.compat import is_fake, is_operator, late_module, module_of, writes
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.ir import Placeholder
-from turbo4d.compiler.spelling import RULES, Call, fold_copies, trimmed
+from turbo4d.compiler.spelled_call import Call, trimmed
+from turbo4d.compiler.spelling import RULES
+from turbo4d.compiler.view_spelling import fold_copies
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from turbo4d.compiler import compat
+from turbo4d.compiler.autocast import DEVICES, write_casts
 from turbo4d.compiler.canonicalise import Canonical, Row, canonicalise, constant_name
+from turbo4d.compiler.changing_numbers import as_tensors
 from turbo4d.compiler.errors import CaptureError, VerifyError
 from turbo4d.compiler.graph_key import graph_key
 from turbo4d.compiler.graph_store import put, store_folder, take
+from turbo4d.compiler.inline_checkpoints import inlined
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.show import graph_text
 from turbo4d.compiler.sources import Source, read_sources
@@ -44,14 +47,18 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
             inputs, or training mode.
     """
     module = compat.compiling_module()
-    refuse_mode(module)
-    gm, example_inputs, kept = made_static(gm, example_inputs)
+    refuse_training(module)
+    gm, example_inputs, kept = made_static(inlined(gm), example_inputs)
+    gm, example_inputs, integers = as_tensors(gm, example_inputs)
+    numbers = tuple(kept[at] for at in integers)
+    gm, example_inputs, left = made_static(gm, example_inputs, sizes_alone=False)
+    kept = [kept[at] for at in left]
     sources = _sources(gm, module)
     for source, value in zip(sources, example_inputs, strict=True):
         if not isinstance(value, Tensor):
             raise CaptureError(
                 f"input {source.target!r} is a {type(value).__name__} that may change from call to "
-                "call; wanted tensors of fixed shape. Call torch.compile with dynamic=False."
+                "call; wanted a tensor. Pass torch.tensor(...) of it."
             )
     _refuse_flexible(gm)
     rows = [Row(source.kind, source.target, index) for index, source in enumerate(sources)]
@@ -62,7 +69,13 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
             constants[row.target] = example_inputs[position]
     order = tuple(kept[at] if at >= 0 else at for at in graph.positions)
     return Capture(
-        graph.module, graph.table, constants, "compile", order=order, hints=_hints(module)
+        graph.module,
+        graph.table,
+        constants,
+        "compile",
+        order=order,
+        numbers=numbers,
+        hints=_hints(module),
     )
 
 
@@ -90,6 +103,7 @@ def _traced(gm: fx.GraphModule, example_inputs: Sequence[Any], rows: Sequence[Ro
     traced = compat.trace(gm, example_inputs)
     if traced.mutated:
         raise CaptureError(_mutating([rows[index].target for index in traced.mutated]))
+    write_casts(traced.module)
     return canonicalise(traced.module, rows)
 
 
@@ -110,7 +124,8 @@ def capture_export(
         CaptureError: for what torch.export refuses, a forward that writes to its inputs, or
             training mode.
     """
-    refuse_mode(module)
+    refuse_training(module)
+    _refuse_autocast()
     # Arguments that are one tensor would become one input, for good.
     call, named = compat.without_aliases((tuple(args), dict(kwargs or {})))
     program = _export(module, call, named)
@@ -132,6 +147,7 @@ def capture_export(
         if traced.mutated:
             raise CaptureError(_mutating([rows[index].target for index in traced.mutated]))
         flat = traced.module
+        write_casts(flat)
     graph = canonicalise(flat, rows)
     constants = {**graph.constants, **held}
     weights: dict[str, Any] = {**program.state_dict, **program.constants}
@@ -253,20 +269,24 @@ def weight_positions(gm: fx.GraphModule) -> list[int]:
     return [index for index, source in enumerate(sources) if source.kind == "weight"]
 
 
-def refuse_mode(module: nn.Module | None) -> None:
-    """Refuses a call that is made in a mode no step can be captured in.
+def refuse_training(module: nn.Module | None) -> None:
+    """Refuses a module in training mode.
 
     Raises:
-        CaptureError: under autocast, or for a module in training mode.
+        CaptureError: where the module is in it.
     """
-    for device in ("cpu", "cuda"):
-        if torch.is_autocast_enabled(device):
-            raise CaptureError(
-                f"autocast is on for {device!r}; its casts would be implicit in the graph. Convert "
-                "the model with model.to(dtype) and leave autocast out."
-            )
     if module is not None and module.training:
         raise CaptureError(_training(module))
+
+
+def _refuse_autocast() -> None:
+    """What is exported runs wherever it is loaded, and says itself what it computes in."""
+    for device in DEVICES:
+        if torch.is_autocast_enabled(device):
+            raise CaptureError(
+                f"autocast is on for {device!r}, and what is exported runs outside of it. Convert "
+                "the model with model.to(dtype) and leave autocast out."
+            )
 
 
 def _refuse_flexible(gm: fx.GraphModule) -> None:

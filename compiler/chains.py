@@ -15,8 +15,8 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import fx
-from turbo4d.compiler.axis_rules import shape_of
 from turbo4d.compiler.flow import Flow, Segment
+from turbo4d.compiler.node_values import shape_of
 from turbo4d.compiler.ports import SCALINGS, SUMS, agree, passed_on, summed
 
 aten = torch.ops.aten

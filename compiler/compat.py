@@ -8,24 +8,31 @@ Written against torch 2.13; the shapes of 2.11 and 2.12 are handled where they d
 
 from __future__ import annotations
 
+import copy
 import inspect
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import fx, nn
+from torch import _refs, fx, nn
 from torch._decomp import _should_decompose_because_unsafe_op
 from torch._dynamo.exc import ShortenTraceback
 from torch._dynamo.symbolic_convert import InstructionTranslator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
+_AMP: Any = torch.amp
+_TORCH_ITSELF: Any = torch
+_FUNCTIONS = ("sqrt", "log", "log2", "exp", "sin", "cos", "tan", "tanh", "atan")
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 
 
@@ -53,7 +60,7 @@ def trace(module: fx.GraphModule, inputs: Sequence[Any]) -> Traced:
 
     with torch.no_grad():
         traced, signature = aot_export_module(
-            module, list(inputs), trace_joint=False, pre_dispatch=True
+            _switching(module), list(inputs), trace_joint=False, pre_dispatch=True
         )
     names: list[str] = [str(name) for name in signature.user_inputs]
     written: Mapping[str, str] = getattr(signature, "user_inputs_to_mutate", None) or {}
@@ -82,8 +89,100 @@ def tracing_state() -> str | None:
         torch.backends.cudnn.deterministic,
         torch.backends.cpu.get_cpu_capability(),
         torch.cuda.get_device_name(0) if torch.cuda.is_initialized() else "",
+        *(
+            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else ""
+            for device in ("cpu", "cuda")
+        ),
     )
     return " ".join(map(str, facts))
+
+
+def _switching(module: fx.GraphModule) -> fx.GraphModule:
+    """The graph with its switches of autocast such that a trace carries them out.
+
+    Relies on a trace noting `torch.amp._enter_autocast` without a switch, but both of
+    `torch.autocast`.
+    """
+    instead: dict[Any, Any] = {_AMP._enter_autocast: _enter, _AMP._exit_autocast: _exit}
+    if not any(node.target in instead for node in module.graph.nodes):
+        return module
+    changed = fx.GraphModule(module, copy.deepcopy(module.graph))
+    for node in changed.graph.nodes:
+        node.target = instead.get(node.target, node.target)
+    changed.recompile()
+    return changed
+
+
+def _enter(device: str, *how: Any) -> torch.autocast:
+    mode = torch.autocast(device, *how)
+    mode.__enter__()
+    return mode
+
+
+def _exit(mode: torch.autocast) -> None:
+    mode.__exit__(None, None, None)
+
+
+def switches_autocast(target: object) -> bool:
+    """Whether a node's target enters or leaves an autocast.
+
+    Relies on the two functions by which a trace before dispatch notes both.
+    """
+    return target in (_AMP._enter_autocast, _AMP._exit_autocast)
+
+
+@contextmanager
+def following_autocast() -> Generator[Callable[[fx.Node], bool]]:
+    """A context that gives a function: told the nodes of a graph in order, it switches as they do.
+
+    The function says whether a node was a switch. What is left open is closed in the end.
+    """
+    entered: dict[fx.Node, Any] = {}
+
+    def follow(node: fx.Node) -> bool:
+        if node.target is _AMP._enter_autocast:
+            entered[node] = _AMP._enter_autocast(*node.args)
+        elif node.target is _AMP._exit_autocast:
+            opened: Any = node.args[0]
+            _AMP._exit_autocast(entered.pop(opened))
+        else:
+            return False
+        return True
+
+    try:
+        yield follow
+    finally:
+        for mode in reversed(entered.values()):
+            _AMP._exit_autocast(mode)
+
+
+class _CopyWatch(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
+        self.found: dict[int, torch.dtype] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        if func is torch.ops.aten._to_copy.default and "dtype" in (kwargs or {}):
+            self.found.setdefault(id(args[0]), kwargs["dtype"])
+        return func(*args, **(kwargs or {}))
+
+
+def copies_in(op: Any, args: Any, kwargs: Any) -> dict[int, torch.dtype]:
+    """The first dtype that a call copies each tensor to, by the tensor's `id`.
+
+    Relies on a dispatch mode seeing what autocast calls below it. Its cache, which keeps casts of
+    weights, is off meanwhile.
+    """
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.no_grad(), _CopyWatch() as watch:
+            op(*args, **kwargs)
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+    return watch.found
 
 
 def is_fake(value: object) -> bool:
@@ -108,6 +207,42 @@ def fixed(value: Any) -> Any:
             dtype=value.dtype,
             device=value.device,
         )
+
+
+def is_python_float(node: fx.Node) -> bool:
+    """Whether a placeholder of Dynamo's graph holds a float of the caller's, as a tensor.
+
+    Relies on `meta["grapharg"].pass_arg_as_tensor`, which Dynamo sets for floats that it was not
+    told to take for constants.
+    """
+    return bool(getattr(node.meta.get("grapharg"), "pass_arg_as_tensor", False))
+
+
+def number_like(example_inputs: Sequence[Any], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor without axes or data, of the mode that a graph's other arguments are of."""
+    modes = [value.fake_mode for value in example_inputs if isinstance(value, FakeTensor)]
+    with modes[0] if modes else nullcontext():
+        return torch.empty((), dtype=dtype)
+
+
+def tensor_function_of(target: Any) -> Callable[..., Any] | None:
+    """What of torch computes on tensors what a function computes on Dynamo's numbers.
+
+    Relies on the names of `torch.sym_sqrt` and its kin, and on `torch.sym_float`.
+    """
+    if target is _TORCH_ITSELF.sym_float:
+        return torch.Tensor.double
+    name = str(getattr(target, "__name__", ""))
+    plain = name.removeprefix("_sym_")
+    homes = (math, torch)
+    known = plain in _FUNCTIONS and any(getattr(home, name, None) is target for home in homes)
+    return getattr(torch, plain) if known else None
+
+
+def makes_tensor(target: object) -> bool:
+    """Whether a node's target is torch.tensor, or what Dynamo puts in its place for its numbers."""
+    its, replacement = _TORCH_ITSELF, cast("Any", _refs).tensor
+    return target in (its.tensor, its.as_tensor, its.scalar_tensor, replacement)
 
 
 def fake_mode() -> FakeTensorMode:
@@ -138,6 +273,11 @@ def is_operator(target: object) -> bool:
 def is_higher_order(target: object) -> bool:
     """Whether a node's target takes graphs as arguments."""
     return isinstance(target, torch._ops.HigherOrderOperator)
+
+
+def is_checkpoint(target: object) -> bool:
+    """Whether a node's target is Dynamo's call of torch.utils.checkpoint."""
+    return target is torch.ops.higher_order.tag_activation_checkpoint
 
 
 def flatten_with_path(tree: object) -> list[tuple[tuple[Any, ...], Any]]:

@@ -54,6 +54,18 @@ def whole(root: Root) -> Axis:
     return (Atom(root, 1, root.size),) if root.size > 1 else ()
 
 
+def fresh(letter: str, size: int, why: str = "") -> Axis:
+    """A new axis."""
+    return whole(Root(letter, size, why=why))
+
+
+def resized(axis: Axis, size: int) -> Axis:
+    """An axis of another length that means the same: sliced, padded, strided or interpolated."""
+    if length(axis) == size:
+        return axis
+    return whole(Root("", size, union=(axis,)))
+
+
 def length(axis: Axis) -> int:
     """Length of an axis."""
     return math.prod(atom.size for atom in axis)

@@ -28,8 +28,9 @@ from turbo4d.compiler.graph_file import NAMESPACES
 _HOMES = (builtins, operator, math, torch, torch.nn.functional, torch.Tensor)
 # What makes a graph, and what writes it down and reads it again.
 _CODE = (
-    "canonicalise", "capture", "compat", "graph_file", "graph_key", "graph_reading", "graph_store",
-    "ir", "spelling", "static_shapes",
+    "autocast", "canonicalise", "capture", "changing_numbers", "compat", "graph_file", "graph_key",
+    "graph_reading", "graph_store", "inline_checkpoints", "ir", "node_values", "spelled_call",
+    "spelling", "static_shapes", "view_spelling",
 )  # fmt: skip
 # A file names a device by its kind alone.
 _DEVICES = (torch.device("cpu"), torch.device("meta"), torch.device("cuda", 0))

@@ -2,12 +2,14 @@
 
 `TURBO4D_GRAPH_STORE` names the folder, else `XDG_CACHE_HOME/turbo4d/graphs`; 0 keeps none. A graph
 is one file, found by the digest of all it depends on (`graph_key`), and lies there whole or not at
-all. It holds no weight, and reading it runs nothing of what it says (`graph_reading`). What was not
-used for longest goes where all together are more than `BOUND_BYTES`.
+all: its first line is a digest of the rest. It holds no weight, and reading it runs nothing of what
+it says (`graph_reading`). What was not used for longest goes where all together are more than
+`BOUND_BYTES`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -25,7 +27,7 @@ from turbo4d.compiler.ir import Placeholder
 from turbo4d.runtime.log import say
 
 VARIABLE = "TURBO4D_GRAPH_STORE"
-FORMAT = "turbo4d graph 1"
+FORMAT = "turbo4d graph 2"
 BOUND_BYTES = 256 << 20
 # A constant beyond it is no number that a forward writes down, but a tensor it holds.
 _LONGEST = 4096
@@ -50,9 +52,11 @@ def take(folder: Path, key: str, rows: Sequence[Row]) -> Canonical | None:
     """
     path = folder / f"{key}.json"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        head, _, text = path.read_text("utf-8").partition("\n")
+        if head != _head(text):
+            raise GraphFileError("its first line is not of what follows.")
         os.utime(path)  # it was used just now
-        return _read(found, rows) if found["format"] == FORMAT else None
+        return _read(json.loads(text), rows)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, GraphFileError) as error:
@@ -66,17 +70,20 @@ def put(folder: Path, key: str, graph: Canonical) -> None:
         text = json.dumps(_written(graph), separators=(",", ":"))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            file.write(text)
+            file.write(f"{_head(text)}\n{text}")
         Path(file.name).replace(folder / f"{key}.json")
         _prune(folder)
     except (OSError, GraphFileError) as error:
         say(1, f"the graph is not stored: {error}")
 
 
+def _head(text: str) -> str:
+    return f"{FORMAT} {hashlib.sha256(text.encode()).hexdigest()}"
+
+
 def _written(graph: Canonical) -> dict[str, Any]:
     nodes: list[fx.Node] = [*graph.module.graph.nodes]
     return {
-        "format": FORMAT,
         "graph": graph_json(graph.module),
         "modules": [node.meta.get("module") for node in nodes],
         "table": [[row.name, row.kind, row.target] for row in graph.table],

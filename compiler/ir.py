@@ -52,6 +52,8 @@ class Capture:
         order: for the compile door, the position of each row among the flat arguments that
             torch.compile calls with, -1 for one that is only in `constants`; None for the export
             door.
+        numbers: for the compile door, the positions of the flat arguments that are Python integers,
+            which the graph takes as tensors without axes.
         weights: for the export door, the module's own tensors by name: the same storage.
         in_spec: for the export door, the structure of (args, kwargs); else None.
         out_spec: for the export door, the structure of the result; else None.
@@ -66,6 +68,7 @@ class Capture:
     constants: Mapping[str, Tensor]
     door: Literal["compile", "export"]
     order: tuple[int, ...] | None = None
+    numbers: tuple[int, ...] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     in_spec: Any = None
     out_spec: Any = None

@@ -11,6 +11,7 @@ from turbo4d.runtime.adaptive import bounds_of
 from turbo4d.runtime.errors import OptionError
 from turbo4d.runtime.finite_watch import Nonfinite, check_nonfinite
 from turbo4d.runtime.holding import Holding
+from turbo4d.runtime.levels import UNITS
 from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.plan_source import read_plan
 
@@ -24,7 +25,9 @@ class Options:
         lowering: what engines are made of; "auto" picks.
         geometry: any of batch, views, frames, height, width; the rest is inferred.
         levels: the noise level of each step, falling.
-        level_unit: "sigma", "c_noise" or "timestep"; inferred from the levels where absent.
+        level_unit: "sigma", "log_sigma", "c_noise" (a quarter of that), "timestep", "flow" (the
+            share of noise) or "flow_timestep" (a thousand times that); inferred from the levels
+            where absent.
         regions: kinds of region that a preset may use; core, levels and chains where absent.
         invariant: for an input, the channels that stay the same during a run, such as "4:8", or
             whether the whole of it does, True or False; see `invariant.declare`.
@@ -98,7 +101,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "lowering": ((str,), "a lowering's name"),
     "geometry": ((Mapping, _NONE), "a mapping of axis to size"),
     "levels": ((Sequence, _NONE), "a sequence of falling noise levels"),
-    "level_unit": ((str, _NONE), "'sigma', 'c_noise' or 'timestep'"),
+    "level_unit": ((str, _NONE), "one of " + ", ".join(map(repr, sorted(UNITS)))),
     "regions": ((list, tuple, _NONE), "a sequence of region kinds"),
     "invariant": ((Mapping, _NONE), "a mapping of input to channels, True or False"),
     "adaptive": ((bool, Mapping), "True, False, or bounds by name"),

@@ -74,7 +74,7 @@ def read_repeat(text: str) -> Repeat:
     """
     try:
         found: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GraphFileError(f"the file is no JSON: {error}.") from error
     held = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     if held.get("format") != FORMAT:

@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 from torch import fx
-from turbo4d.compiler.axis_rules import shape_of
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.flops import MULTIPLIERS
 from turbo4d.compiler.ir import Capture, Placeholder
+from turbo4d.compiler.node_values import shape_of
 
 aten = torch.ops.aten
 # What arguments are called matters only where the graph treats several of them alike.
 _SAMPLES = frozenset({"sample", "hidden_states", "latents", "latent", "x", "x_t", "noisy_latents"})
-_LEVELS = frozenset({"timestep", "timesteps", "t", "sigma", "sigmas", "noise_level", "c_noise"})
+_LEVELS = frozenset(
+    {"timestep", "timesteps", "t", "sigma", "sigmas", "noise_level", "c_noise", "log_sigma"}
+)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from turbo4d.compiler.attentions import Attention
 from turbo4d.compiler.axes import AxisMap, letters_of
-from turbo4d.compiler.axis_rules import shape_of
 from turbo4d.compiler.factors import Axis, Root, pieces
 from turbo4d.compiler.geometry import Layout
+from turbo4d.compiler.node_values import shape_of
 from turbo4d.compiler.roles import Roles
 
 if TYPE_CHECKING:

@@ -18,23 +18,23 @@ from . import compat
 
 
 def made_static(
-    gm: fx.GraphModule, example_inputs: Sequence[Any]
+    gm: fx.GraphModule, example_inputs: Sequence[Any], *, sizes_alone: bool = True
 ) -> tuple[fx.GraphModule, list[Any], list[int]]:
     """The graph with its sizes as numbers; what it was made of stays as it is.
 
     Args:
         gm: Dynamo's graph.
         example_inputs: its flat arguments, sizes among them.
+        sizes_alone: whether an integer that is no tensor's size stays an argument.
 
     Returns:
-        The graph, its arguments without the sizes, and for each its position among all. An integer
-        that is no tensor's size stays an argument.
+        The graph, its arguments without the sizes, and for each its position among all.
     """
     nodes = gm.graph.find_nodes(op="placeholder")
     sizes = {
         node.name: int(value)
         for node, value in zip(nodes, example_inputs, strict=True)
-        if isinstance(value, torch.SymInt) and _is_size(node)
+        if isinstance(value, torch.SymInt) and (_is_size(node) or not sizes_alone)
     }
     kept = [index for index, node in enumerate(nodes) if node.name not in sizes]
     if not sizes:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import fx
-from turbo4d.compiler.axis_rules import shape_of
 from turbo4d.compiler.flops import MULTIPLIERS
 from turbo4d.compiler.flow import Flow, Segment
+from turbo4d.compiler.node_values import shape_of
 
 aten = torch.ops.aten
 _PRODUCTS = frozenset(MULTIPLIERS) - {aten.scaled_dot_product_attention.default}

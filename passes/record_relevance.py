@@ -40,7 +40,7 @@ class RecordRelevance(Pass):
         batch: of the dimensions of its queries before tokens and channels, the layout.
         queries: how many are sampled at most; 0 for all. Those of 32 rank nano's tokens as the
             whole map does, with a Spearman correlation of 0.998 in the median of its images
-            (tools/measure_relevance.py).
+            (tools/measure/relevance.py).
     """
 
     name: ClassVar[str] = "record-relevance"

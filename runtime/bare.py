@@ -1,18 +1,21 @@
 """Without a session: the calls themselves tell which step each one is.
 
 The first complete run computes everything and shows the noise levels; they make a plan for the
-runs after it. What cannot be told is computed in full, and an event says why. A run that is given
-up and taken up again by another at the very next step cannot be told apart: open a session there.
+runs after it. Guidance branches that are called one by one are streams. What cannot be told is
+computed in full, and an event says why. A run that is given up and taken up again by another at the
+very next step cannot be told apart: open a session there.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from .adaptive import Bounds
-from .constants import Constants
+from .constants import Change
 from .engine_shelf import CallCounts, EngineShelf
 from .errors import SessionError
 from .events import Events
@@ -21,13 +24,16 @@ from .fed_level import read_level
 from .finite_watch import Nonfinite
 from .full_calls import FullCalls
 from .gradients import note_weights
+from .guidance_branches import MOST, GuidanceBranches, Told
 from .holding import FREE, Holding
+from .log import say
 from .plan import Plan
 from .plan_source import PlanSource, Schedule
 from .run_watch import RunWatch, Sighting
 from .signature import Signature
 
 _STREAM = "main"
+_MOST = 8  # schedules that have their plan ready
 
 
 class BareRuns:
@@ -61,6 +67,7 @@ class BareRuns:
         self.counts, self.events = CallCounts(), Events()
         self.execution: Execution | None = None
         self._signature = signature
+        self._given = given
         self._watch = watch
         self._source = source
         self._shelf = shelf
@@ -71,9 +78,10 @@ class BareRuns:
         exact = given.exact if isinstance(given, Plan) else given != "none"
         self.full = FullCalls(signature, shelf, self.counts, self.events, exact=exact)
         self._needs_steps = given not in ("none", "exact")
-        self._schedule: Schedule | None = None  # the one that the execution follows
-        self._constants = Constants(signature)
+        self._executions: dict[Schedule, Execution] = {}
+        self._branches = GuidanceBranches(signature)
         self._looked = False  # at the weights
+        self._weights: list[weakref.ref[Tensor]] = []  # of the first call; none are held
 
     def call(self, args: Sequence[Tensor]) -> Sequence[Tensor]:
         """Runs one call.
@@ -86,39 +94,52 @@ class BareRuns:
         """
         if not self._looked:
             self._looked = True
-            note_weights(args[: self._signature.weight_count], self.events)
-        if not self._needs_steps:
-            in_run = self.full.takes_prologue and self._watch_runs(args)
-            return self.full.call(args, in_run=in_run)
-        sighting = self._see(args)
-        if self.execution is None or sighting is None or sighting.step is None:
-            return self.full.call(args, in_run=sighting is not None)
-        self._compare(sighting.step, args)
-        return self.execution.run(_STREAM, sighting.step, args)
+            weights = args[: self._signature.weight_count]
+            self._weights = [weakref.ref(weight) for weight in weights]
+            note_weights(weights, self.events)
+        if not self._needs_steps and not self.full.takes_prologue:
+            return self.full.call(args)
+        found = self._see(args)
+        if found is None:
+            return self.full.call(args)
+        sighting, told = found
+        if self.execution is None or sighting.step is None or told.branch is None:
+            return self.full.call(args, None if told.branch is None else told)
+        stream = self._stream(told.branch, sighting.step)
+        if stream is None:
+            return self.full.call(args, told)
+        if told.change is not None:
+            self._note_change(told.change, sighting.step, stream)
+        return self.execution.run(stream, sighting.step, args)
 
-    def _see(self, args: Sequence[Tensor]) -> Sighting | None:
-        """What the call is by its level; None where it has none, which is said."""
+    @property
+    def weights(self) -> list[Tensor]:
+        """Of the first call, those that are still alive."""
+        return [weight for ref in self._weights if (weight := ref()) is not None]
+
+    def _see(self, args: Sequence[Tensor]) -> tuple[Sighting, Told] | None:
+        """What the call is by its level and contents; None where it has no level."""
         level = self._read_level(args)
         if isinstance(level, tuple):
             self._watch.forget()
-            self._depart(*level, once=True)
+            if self._needs_steps:
+                self._depart(*level, once=True)
             return None
         sighting = self._watch.see(level)
         if sighting.begins:
             self._begin_run(args)
-        if sighting.lost is not None:
+        elif sighting.step is not None:
+            self._follow(args)
+        twice = sighting.repeated and self._watch.twice
+        told = self._branches.tell(args, repeated=sighting.repeated, twice=twice)
+        if told.branch is None:
+            sighting = self._watch.cannot_tell()
+            if sighting.begins:
+                self._begin_run(args)
+                told = self._branches.tell(args, repeated=False)
+        if sighting.lost is not None and self._needs_steps:
             self._depart(*sighting.lost)
-        return sighting
-
-    def _watch_runs(self, args: Sequence[Tensor]) -> bool:
-        """Begins a run where one begins; gives whether runs can be told."""
-        level = self._read_level(args)
-        if isinstance(level, tuple):
-            self._watch.forget()
-            return False
-        if self._watch.see(level).begins:
-            self.full.begin()
-        return True
+        return sighting, told
 
     def _read_level(self, args: Sequence[Tensor]) -> float | tuple[str, str]:
         if self._signature.level is not None:
@@ -130,17 +151,35 @@ class BareRuns:
         return read_level(self._signature, args)
 
     def _begin_run(self, args: Sequence[Tensor]) -> None:
-        self._constants.forget()
+        self._branches.begin()
         self.full.begin()
-        if self._watch.schedule is not self._schedule:
-            self._schedule = self._watch.schedule
-            self.execution = self._execution(self._schedule, args) if self._schedule else None
-        elif self.execution is not None:
-            self.execution.begin(_STREAM)
+        self._follow(args)
+        if self.execution is not None:
+            self.execution.begin()
+
+    def _follow(self, args: Sequence[Tensor]) -> None:
+        """Takes up the schedule that the run follows, with slots of its own."""
+        schedule = self._watch.schedule
+        if schedule is None or not self._needs_steps:
+            return
+        if schedule not in self._executions:
+            if len(self._executions) == _MOST:
+                del self._executions[next(iter(self._executions))]
+            self._executions[schedule] = self._execution(schedule, args)
+        if self.execution is not self._executions[schedule]:
+            if self.execution is not None:
+                self.execution.drop()
+            self.execution = self._executions[schedule]
+            self.execution.begin()
 
     def _execution(self, schedule: Schedule, args: Sequence[Tensor]) -> Execution:
+        plan = self._given.name if isinstance(self._given, Plan) else self._given
+        say(1, f"runs of {len(schedule.levels)} levels ({schedule.unit}) follow plan {plan!r}.")
+        # A solver of second order feeds its second sample at every level but the first.
+        late = {_name(branch): range(1, len(schedule.levels)) for branch in range(MOST, 2 * MOST)}
+        source = self._source(schedule, args[: self._signature.weight_count])
         return Execution(
-            self._source(schedule, args[: self._signature.weight_count]),
+            replace(source, declared=late),
             self._shelf,
             self.counts,
             self.events,
@@ -150,22 +189,47 @@ class BareRuns:
             holding=self._holding,
         )
 
-    def _compare(self, step: int, args: Sequence[Tensor]) -> None:
-        if (change := self._constants.change(args)) is not None:
-            kind = "new-weights" if change.kind == "weight" else "new-conditioning"
-            self._depart(kind, f"{change.what} changed in a run", step=step)
-        if change is not None or not self._constants.kept:
-            self._constants.keep(args)
+    def _stream(self, branch: int, step: int) -> str | None:
+        """The plan's stream for a branch; None, which is said, where it has none at the step."""
+        if not isinstance(self._given, Plan):
+            return _name(branch)
+        streams = [*self._given.streams]
+        if branch < len(streams) and self._given.streams[streams[branch]][step] is not None:
+            return streams[branch]
+        message = (
+            f"guidance branch {branch} has no row at step {step} of plan {self._given.name!r}, "
+            f"which has {'stream' if len(streams) == 1 else 'streams'} "
+            f"{', '.join(map(repr, streams))}"
+        )
+        if self._strict:
+            raise SessionError(f"strict: {message}.")
+        self.events.add_once("no-stream", f"{message}; such calls are computed in full.")
+        return None
+
+    def _note_change(self, change: Change, step: int, stream: str) -> None:
+        kind = "new-weights" if change.kind == "weight" else "new-conditioning"
+        self._depart(kind, f"{change.what} changed in a run", step=step, stream=stream)
 
     def _depart(
-        self, kind: str, message: str, *, step: int | None = None, once: bool = False
+        self,
+        kind: str,
+        message: str,
+        *,
+        step: int | None = None,
+        stream: str | None = None,
+        once: bool = False,
     ) -> None:
-        """Gives up the plan for this call, aloud."""
+        """Gives up the plan for this call, aloud; of one stream, or of all."""
         if self._strict:
             raise SessionError(f"strict: {message}.")
         if self.execution is not None:
-            self.execution.drop(_STREAM)
+            self.execution.drop(stream)
         if once:
             self.events.add_once(kind, f"{message}; everything is computed.")
         else:
-            self.events.add(kind, f"{message}; its slots were dropped.", step=step, stream=_STREAM)
+            self.events.add(kind, f"{message}; its slots were dropped.", step=step, stream=stream)
+
+
+def _name(branch: int) -> str:
+    """Of a branch's stream under a preset."""
+    return _STREAM if branch == 0 else f"branch-{branch}"

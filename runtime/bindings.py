@@ -95,6 +95,10 @@ class Bindings:
         pointers = frozenset(tensor.data_ptr() for tensor in weights)
         return self._runner is None and self._holds(pointers)
 
+    def owns_calls(self, runner: Runner, weights: Iterable[Tensor]) -> bool:
+        """Whether a runner's calls with these weights are of the session's denoiser."""
+        return self._owns(runner, frozenset(tensor.data_ptr() for tensor in weights))
+
     def _owns(self, runner: Runner, pointers: frozenset[int]) -> bool:
         if (own := self._runner) is not None:
             return own is runner

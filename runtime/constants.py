@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .compat import versions_of
+from .errors import SessionError
 from .signature import Signature
 
 _Marks = tuple[list[int], list[int | None]]  # per weight its address and version
@@ -75,13 +76,34 @@ class Constants:
             name = self._signature.names[index]
             return Change("weight", name, f"weight {name!r}")
         for (index, channels, tensor), old in zip(self._watched(args), self._kept, strict=True):
-            if not _same(old, tensor):
+            if not same_contents(old, tensor):
                 name = self._signature.names[index]
                 if channels is None:
                     return Change("conditioning", name, f"conditioning {name!r}")
                 span = f"{channels[0]}:{channels[1]}"
                 return Change("channels", name, f"channels {span} of input {name!r}")
         return None
+
+    def refuse_change(self, args: Sequence[Tensor], step: int, stream: str) -> None:
+        """Keeps a run's first call, and refuses one that is not as it was.
+
+        Raises:
+            SessionError: naming what changed.
+        """
+        if not self.kept:
+            self.keep(args)
+        elif (change := self.change(args)) is not None:
+            otherwise = {
+                "conditioning": f", or compile with invariant={{{change.name!r}: False}} where it "
+                "changes at every step",
+                "channels": f", or compile without them in invariant[{change.name!r}] where they "
+                "change at every step",
+            }.get(change.kind, "")
+            raise SessionError(
+                f"step {step} of stream {stream!r}: {change.what} changed since the run's first "
+                "call; a session takes it to stay the same. Call run.new_conditioning() before the "
+                f"step{otherwise}."
+            )
 
     def forget(self) -> None:
         """Lets the kept call go."""
@@ -116,6 +138,7 @@ def _marks_of(weights: Sequence[Tensor]) -> _Marks:
     return [weight.data_ptr() for weight in weights], versions_of(weights)
 
 
-def _same(old: Tensor, new: Tensor) -> bool:
+def same_contents(old: Tensor, new: Tensor) -> bool:
+    """Whether two tensors are alike in form and in every value; waits for the device."""
     alike = old.shape == new.shape and old.dtype == new.dtype and old.device == new.device
     return alike and torch.equal(old, new)

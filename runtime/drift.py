@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 
 from .region_info import RegionKind
 
 # Per kind of region, drift per unit of ln(sigma) at points of ln(sigma), rising; linear between,
 # constant beyond: the relative error of the final latent when the kind's regions take what they
 # computed at the step before. Of levels the outermost are reused. Measured on nano-v1, 20 steps, by
-# tools/measure_drift.py (tools/results/drift-nano-v1.json); another network on the same schedule
+# tools/measure/drift.py (tools/results/drift-nano-v1.json); another network on the same schedule
 # may drift otherwise. Blocks were not measured: they take the chains' table.
 DRIFT: Mapping[RegionKind, tuple[tuple[float, float], ...]] = {
     "core": (
@@ -84,23 +82,3 @@ _MEASURED_AS: Mapping[RegionKind, RegionKind] = {"block": "chain"}
 def measured_as(kind: RegionKind) -> RegionKind:
     """The kind whose table stands for a kind that was not measured."""
     return _MEASURED_AS.get(kind, kind)
-
-
-def drift(sigma_from: float, sigma_to: float, kind: RegionKind = "core") -> float:
-    """How far regions of a kind drift between two noise levels: the integral over ln(sigma)."""
-    table = DRIFT[measured_as(kind)]
-    return abs(_integral(math.log(sigma_from), table) - _integral(math.log(sigma_to), table))
-
-
-def _integral(end: float, table: Sequence[tuple[float, float]]) -> float:
-    """From the table's first point to `end`, negative before it."""
-    (first, density), (last, last_density) = table[0], table[-1]
-    if end <= first:
-        return (end - first) * density
-    total = max(0.0, end - last) * last_density
-    for (left, low), (right, high) in pairwise(table):
-        stop = min(end, right)
-        if stop > left:
-            at_stop = low + (high - low) * (stop - left) / (right - left)
-            total += (stop - left) * (low + at_stop) / 2
-    return total

@@ -54,6 +54,10 @@ class Events:
             self._kinds_once.add(kind)
             self.add(kind, message)
 
+    def extend(self, others: Events) -> None:
+        """Takes over events that were noted, and so printed, elsewhere."""
+        self._events.extend(others)
+
     def __iter__(self) -> Iterator[Event]:
         yield from self._events
         if self._beyond:

@@ -8,24 +8,19 @@ from torch import Tensor
 
 from .adaptive import Bounds, Decision
 from .cell import Cell
-from .constants import Constants
 from .engine_shelf import CallCounts, EngineShelf
-from .errors import NonfiniteSlotError, OptionError, SessionError
+from .errors import SessionError
 from .events import Events
-from .finite_watch import FiniteWatch, Nonfinite
+from .finite_watch import Nonfinite
 from .fitted import add_sample
-from .held_slots import held_slots
 from .holding import FREE, Holding
-from .lane import Form, Lane
-from .levels import log_sigma
+from .lane import Lane, form_text
 from .log import say, wants
+from .opening import Opening
 from .plan import Plan
-from .plan_check import PlanCheck
 from .plan_source import PlanSource
-from .prologue_values import PrologueValues
-from .steering import Steering
 from .variant_key import VariantKey
-from .weights_digest import fitted_to_others
+from .watches import Watches
 
 
 class Execution:
@@ -43,6 +38,8 @@ class Execution:
             where it keeps to them.
         nonfinite: what is done about slots that hold NaN or infinity.
         holding: how slots are held.
+        watches_conditioning: whether a change of it during a run is looked for; not where the
+            caller does.
 
     Raises:
         OptionError: where slots are to wait on the host in an adaptive run.
@@ -60,12 +57,8 @@ class Execution:
         adaptive: Bounds | None = None,
         nonfinite: Nonfinite = "refresh",
         holding: Holding = FREE,
+        watches_conditioning: bool = True,
     ) -> None:
-        if holding.offload and adaptive is not None:
-            raise OptionError(
-                "offload and adaptive are both on; an adaptive run cannot tell what its next step "
-                "reads. Leave one off."
-            )
         self.plan: Plan | None = None
         self.variants: tuple[VariantKey, ...] = ()
         self.cache_peak_bytes = 0
@@ -76,10 +69,11 @@ class Execution:
         self._counts = counts
         self._events = events
         self._strict = strict
-        self._debug = debug
-        self._nonfinite: Nonfinite = nonfinite
-        self._adaptive = adaptive
-        self._holding = holding
+        self._watches = Watches(events, strict, nonfinite)
+        self._opening = Opening(
+            source, shelf, counts, events, debug=debug, adaptive=adaptive, nonfinite=nonfinite,
+            holding=holding, watches_conditioning=watches_conditioning,
+        )  # fmt: skip
         self._sample = source.signature.sample
         self._lanes: dict[str, Lane] = {}
 
@@ -104,11 +98,10 @@ class Execution:
             return self._again(args)
         cell = lane.cell(step)
         self._check_form(lane, step, args[self._sample])
-        if lane.constants is not None:
-            _compare(lane.constants, lane, step, args)
+        self._watches.look_at_conditioning(lane, step, args)
         if lane.steering is not None:
             cell = lane.steering.cell(step)
-        self._look_back(lane, step)
+        self._watches.look_at_slots(lane, step)
         if missing := lane.slots.missing(cell.engine.reads) or lane.short(cell):
             cell = self._rescue(lane, step, missing, cell.live)
         engine = cell.engine
@@ -119,7 +112,7 @@ class Execution:
         if lane.slots.offload:
             lane.fetch(step, cell)
         if wants(2):
-            say(2, _told(lane, step, cell))
+            say(2, lane.told(step, cell))
         done = False
         try:
             outputs, slots_out = self._counts.call(cell.name, engine, args, prologue, slots_in)
@@ -135,10 +128,11 @@ class Execution:
                 lane.drop()
         return outputs
 
-    def begin(self, stream: str) -> None:
-        """Begins a new run of the stream: nothing of the last one may be read."""
-        if lane := self._lanes.get(stream):
-            lane.begin()
+    def begin(self, stream: str | None = None) -> None:
+        """Begins a new run of one stream, or of all: nothing of the last one may be read."""
+        for name, lane in self._lanes.items():
+            if stream in (None, name):
+                lane.begin()
 
     def sample_of(self, args: Sequence[Tensor]) -> Tensor:
         """The noisy latents among all flat arguments."""
@@ -153,8 +147,8 @@ class Execution:
             now = (sample.shape, sample.dtype, sample.device)
             self._events.add(
                 "slots-dropped",
-                f"torch compiled the model once more; the sample is {_text(now)} after "
-                f"{_text(lane.form)}.",
+                f"torch compiled the model once more; the sample is {form_text(now)} after "
+                f"{form_text(lane.form)}.",
                 step=step,
                 stream=stream,
             )
@@ -174,76 +168,20 @@ class Execution:
             NonfiniteSlotError: where a slot held NaN or infinity and the run was told to raise.
         """
         for lane in self._lanes.values():
-            self._look_back(lane, None, wait=self._nonfinite == "raise")
-
-    def _look_back(self, lane: Lane, step: int | None, *, wait: bool = False) -> None:
-        """Drops the slots that turned out not to be finite, aloud."""
-        if lane.watch is None or not (found := lane.watch.found(wait=wait)):
-            return
-        (name, at), *more = found
-        others = f" and {len(more)} more" if more else ""
-        message = (
-            f"slot {name!r}{others} held NaN or infinity, written at step {at} of stream "
-            f"{lane.name!r}"
-        )
-        if self._strict or self._nonfinite == "raise":
-            lane.drop()
-            raise NonfiniteSlotError(f"{message}; the model gave them, or its input held them.")
-        lane.slots.discard([name for name, at in found if at in lane.slots.steps(name)])
-        self._events.add(
-            "nonfinite-slot", f"{message}; it is computed anew.", step=step, stream=lane.name
-        )
+            self._watches.look_at_slots(lane, None)
 
     def _open(self, stream: str) -> Lane:
-        plan, check = self._source.open(stream)
-        used = {name for key in check.keys[stream] if key is not None for name in key.reads}
-        self.plan, steering = plan, None
-        self._check_weights(plan)
-        if self._adaptive is not None:
-            steering = self._steering(plan, check, stream, self._adaptive)
-            cells = steering.planned
-            self.variants = tuple(dict.fromkeys((*self.variants, *steering.variants)))
-        else:
-            proof = check.keys, check.live, check.orders, check.fits
-            cells = tuple(
-                None if key is None else Cell(key.name, self._shelf.get(key), live, orders, fits)
-                for key, live, orders, fits in zip(*(of[stream] for of in proof), strict=True)
-            )
-            self.variants = check.variants
-        others = sum(lane.slots.size_bytes() for lane in self._lanes.values())
-        slots, bounds = held_slots(plan, check, stream, steering, self._holding, others)
-        self._lanes[stream] = Lane(
-            stream,
-            cells,
-            tuple(log_sigma(level, plan.level_unit) for level in plan.levels),
-            tuple(sorted(used)),
-            PrologueValues(self._shelf, self._counts),
-            Constants(self._source.signature) if self._debug else None,
-            slots,
-            bounds,
-            None if self._nonfinite == "ignore" else FiniteWatch(),
-            steering=steering,
+        self.plan, check = self._source.open(stream)
+        others_bytes = sum(lane.slots.size_bytes() for lane in self._lanes.values())
+        lane = self._opening.lane(stream, self.plan, check, others_bytes)
+        steering = lane.steering
+        self.variants = (
+            check.variants
+            if steering is None
+            else tuple(dict.fromkeys((*self.variants, *steering.variants)))
         )
-        return self._lanes[stream]
-
-    def _check_weights(self, plan: Plan) -> None:
-        """Notes that a fitted plan is another network's; reads the weights, once for a denoiser."""
-        digest = self._source.digest
-        if digest is None:
-            return
-        if said := fitted_to_others(plan.name, plan.weights_sha256, digest):
-            self._events.add_once("other-weights", said)
-
-    def _steering(self, plan: Plan, check: PlanCheck, stream: str, bounds: Bounds) -> Steering:
-        regions = self._source.signature.regions
-        steering = Steering(plan, check, stream, regions, self._shelf.get, bounds)
-        if steering.watched is None:
-            self._events.add_once(
-                "adaptive-blind",
-                f"plan {plan.name!r} keeps no slot of the core, whose change would tell how this "
-                "scene differs from a typical one; the run follows the plan.",
-            )
-        return steering
+        self._lanes[stream] = lane
+        return lane
 
     @property
     def decisions(self) -> list[Decision]:
@@ -263,7 +201,7 @@ class Execution:
             if lane.slots and lane.form is not None:
                 self._events.add(
                     "slots-dropped",
-                    f"the sample is {_text(form)} after {_text(lane.form)}.",
+                    f"the sample is {form_text(form)} after {form_text(lane.form)}.",
                     step=step,
                     stream=lane.name,
                 )
@@ -331,36 +269,3 @@ class Execution:
         held, stowed = sum(s.size_bytes() for s in slots), sum(s.host_bytes() for s in slots)
         self.cache_peak_bytes = max(self.cache_peak_bytes, held)
         self.cache_host_bytes = max(self.cache_host_bytes, stowed)
-
-
-def _compare(constants: Constants, lane: Lane, step: int, args: Sequence[Tensor]) -> None:
-    """Refuses a call whose conditioning is not that of the run's first call."""
-    if not constants.kept:
-        constants.keep(args)
-    elif (change := constants.change(args)) is not None:
-        otherwise = {
-            "conditioning": f", or compile with invariant={{{change.name!r}: False}} where it "
-            "changes at every step",
-            "channels": f", or compile without them in invariant[{change.name!r}] where they "
-            "change at every step",
-        }.get(change.kind, "")
-        raise SessionError(
-            f"step {step} of stream {lane.name!r}: {change.what} changed since the run's first "
-            "call; a session takes it to stay the same. Call run.new_conditioning() before the "
-            f"step{otherwise}."
-        )
-
-
-def _told(lane: Lane, step: int, cell: Cell) -> str:
-    ages = lane.slots.ages(cell.engine.reads, step)
-    reads = ", ".join(f"{name} ({age} steps old)" for name, age in sorted(ages.items()))
-    writes = ", ".join(sorted({*cell.engine.writes}))
-    return (
-        f"step {step} of stream {lane.name!r}: {cell.name}; reads {reads or 'no slot'}; "
-        f"writes {writes or 'none'}."
-    )
-
-
-def _text(form: Form) -> str:
-    shape, dtype, device = form
-    return f"{tuple(shape)} {str(dtype).removeprefix('torch.')} on {device}"

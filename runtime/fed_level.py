@@ -22,7 +22,10 @@ def read_level(signature: Signature, args: Sequence[Tensor]) -> float | tuple[st
     """
     index = signature.level
     if index is None:
-        return "no-level", "no input is the noise level, so no step can be told"
+        return (
+            "no-level",
+            "no input is the noise level, so no step can be told (a block by itself has none)",
+        )
     # Guidance branches and frames each have a copy of the one level.
     lowest, highest = torch.aminmax(args[index].detach().cpu())
     if lowest != highest:

@@ -63,7 +63,7 @@ class FiniteWatch:
         for looked in by_device.values():
             bounds = torch.stack([bound for each in looked for bound in torch.aminmax(each[1])])
             names = tuple(name for name, _ in looked)
-            self._looks.append(_Look(names, step, *_sent(bounds)))
+            self._looks.append(_Look(names, step, *sent_to_host(bounds)))
 
     def found(self, *, wait: bool = False) -> list[tuple[str, int]]:
         """The slots that were not finite, with the step that wrote them; each is told once.
@@ -91,7 +91,7 @@ class FiniteWatch:
         self._looks.clear()
 
 
-def _sent(bounds: Tensor) -> tuple[Tensor, torch.Event | None]:
+def sent_to_host(bounds: Tensor) -> tuple[Tensor, torch.Event | None]:
     """Numbers on their way to the host, and what tells that they have arrived."""
     if bounds.device.type == "cpu":
         return bounds, None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cell import Cell, needed_values
+from .conditioning_watch import ConditioningWatch
 from .constants import Constants
 from .errors import MemoryPlanError, SessionError
 from .extrapolation import weights
@@ -34,6 +35,7 @@ class Lane:
         slots: of the stream.
         bounds: per step what its slots may hold, by the plan's proof.
         watch: looks for slots that are not finite; None where nobody looks.
+        conditioning: looks whether it stays the same; None where nobody looks.
         last: the last step that ran, None before the first.
         form: of the sample.
         steering: of an adaptive run: chooses each step's cell; None where the plan's are taken.
@@ -48,6 +50,7 @@ class Lane:
     slots: Slots
     bounds: tuple[int, ...]
     watch: FiniteWatch | None = None
+    conditioning: ConditioningWatch | None = None
     last: int | None = None
     form: Form | None = None
     steering: Steering | None = None
@@ -66,7 +69,8 @@ class Lane:
         if step == self.last:
             raise SessionError(
                 f"step {step} of stream {self.name!r} ran already; call run.step() before each "
-                "call, with a stream of its own for each guidance branch."
+                "call, with a stream of its own for each guidance branch, and for the second call "
+                "of a solver that makes two."
             )
         cell = self.cells[step]
         if cell is None:
@@ -146,6 +150,16 @@ class Lane:
             name for name, fit in cell.fits.items() if len(self.slots.steps(name)) < len(fit.mix)
         )
 
+    def told(self, step: int, cell: Cell) -> str:
+        """A step for the log: what it runs as, reads (and how old that is) and writes."""
+        ages = self.slots.ages(cell.engine.reads, step)
+        reads = ", ".join(f"{name} ({age} steps old)" for name, age in sorted(ages.items()))
+        writes = ", ".join(sorted({*cell.engine.writes}))
+        return (
+            f"step {step} of stream {self.name!r}: {cell.name}; reads {reads or 'no slot'}; "
+            f"writes {writes or 'none'}."
+        )
+
     def begin(self) -> None:
         """Begins a new run: nothing of the last one may be read."""
         self.drop()
@@ -159,5 +173,13 @@ class Lane:
         self.prologue.drop()
         if self.constants is not None:
             self.constants.forget()
+        if self.conditioning is not None:
+            self.conditioning.forget()
         if self.steering is not None:
             self.steering.begin()
+
+
+def form_text(form: Form) -> str:
+    """The form of a sample, for a sentence."""
+    shape, dtype, device = form
+    return f"{tuple(shape)} {str(dtype).removeprefix('torch.')} on {device}"

@@ -6,18 +6,30 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from .errors import PlanError
 
-# sigma: standard deviation of the noise on data of variance 1 or so. c_noise: ln(sigma) / 4, what
-# EDM-style models are fed. timestep: an index into a training schedule of 1000 steps.
-LevelUnit = Literal["sigma", "c_noise", "timestep"]
+# sigma: standard deviation of the noise on data of variance 1 or so. log_sigma: its logarithm.
+# c_noise: a quarter of that, what EDM-style models are fed. timestep: an index into a training
+# schedule of 1000 steps. flow: the share of noise in what a flow model is fed, sigma / (1 + sigma).
+# flow_timestep: a thousand times that.
+LevelUnit = Literal["sigma", "log_sigma", "c_noise", "timestep", "flow", "flow_timestep"]
 UNITS: tuple[LevelUnit, ...] = get_args(LevelUnit)
 # The schedule that Stable Diffusion was trained with, and most models fed a timestep after it.
 _BETA_FIRST, _BETA_LAST, _TRAIN_STEPS = 0.00085, 0.012, 1000
+# Where `infer_unit` draws its lines; see tests/foreign/test_schedulers.py.
+_FEW_TIMESTEPS, _ONE_TIMESTEP, _LAST_TIMESTEP = 100, 800, 999
+# Levels at the end of their range that a model may be fed.
+_ENDS: dict[LevelUnit, tuple[float, ...]] = {
+    "timestep": (0.0, 1000.0),
+    "flow": (1.0,),
+    "flow_timestep": (1000.0,),
+}
+_MOST_C_NOISE = 2.0  # sigmas from 0.0003 to 3000
+_MOST_NOISE = 0.9999  # noise alone is a sigma without bound
 
 
 def check_levels(levels: Sequence[float], unit: LevelUnit) -> None:
@@ -34,10 +46,10 @@ def check_levels(levels: Sequence[float], unit: LevelUnit) -> None:
         raise PlanError(f"levels: unit {unit!r} is unknown; there are {', '.join(sorted(UNITS))}.")
     if not levels:
         raise PlanError("levels: there are none; wanted the noise level of each step.")
-    lowest = {"sigma": 0.0, "c_noise": -math.inf, "timestep": 0.0}[unit]
-    highest = float(_TRAIN_STEPS) if unit == "timestep" else math.inf
+    lowest = -math.inf if unit in ("c_noise", "log_sigma") else 0.0
+    highest = _ENDS[unit][-1] if unit in _ENDS else math.inf
     for step, level in enumerate(levels):
-        possible = lowest < level < highest or (unit == "timestep" and level in (lowest, highest))
+        possible = lowest < level < highest or level in _ENDS.get(unit, ())
         if not possible:
             raise PlanError(
                 f"levels: step {step} has {level:g}, which is no {unit} that a model is fed."
@@ -60,32 +72,57 @@ def without_end(
         levels: of a schedule, with or without its closing zero.
         steps: how many steps there are, None to tell from the zero.
         unit: of the levels, None to infer it.
+
+    Raises:
+        PlanError: they are no list of numbers.
     """
-    fed = tuple(float(level) for level in levels)
+    fed = _numbers(levels)
     if len(fed) < 2 or fed[-1] != 0.0:
         return fed
     if steps is None:
-        ends = (unit or infer_unit(fed)) == "sigma"
+        ends = (unit or infer_unit(fed)) in ("sigma", "flow", "flow_timestep")
     else:
         ends = steps == len(fed) - 1
     return fed[:-1] if ends else fed
 
 
+def _numbers(levels: object) -> tuple[float, ...]:
+    given: Any = levels
+    try:
+        if isinstance(given, str):
+            raise TypeError("a text")
+        return tuple(float(level) for level in given)
+    except (TypeError, ValueError) as error:
+        said = tuple(given.shape) if isinstance(given, Tensor) else repr(given)
+        raise PlanError(
+            f"levels: got {said!s:.60}; wanted a list, or a tensor of one axis, of numbers."
+        ) from error
+
+
 def infer_unit(levels: Sequence[float]) -> LevelUnit:
     """The unit that fits the values.
 
-    Any below 0 is c_noise; whole numbers are timesteps where they begin above 800, or fall to 0 by
-    equal strides from above 100, as few steps of DDIM do.
+    Any below 0 is c_noise, or log_sigma where that would span more than sigmas do. Sigmas halve
+    from step to step, so the middle one is next to nothing of the first. Timesteps from up to 1000
+    do not, nor do flow levels from up to 1. What begins above 999, or stays high for longer than it
+    falls, is of a flow: its schedules are shifted.
     """
     if any(level < 0 for level in levels):
-        return "c_noise"
+        return "log_sigma" if max(map(abs, levels)) > _MOST_C_NOISE else "c_noise"
     highest = max(levels, default=0.0)
+    middle = levels[len(levels) // 2] / highest if len(levels) > 1 and highest else 0.0
+    if highest <= 1:
+        return "flow" if middle > 0.25 else "sigma"
+    if not _FEW_TIMESTEPS < highest <= _TRAIN_STEPS:
+        return "sigma"
+    if middle > 0.04:
+        strides = [before - after for before, after in pairwise(levels)]
+        longer = middle > 0.55 and strides[0] < 0.75 * sum(strides) / len(strides)
+        shifted = longer and levels[-1] > 0
+        return "flow_timestep" if shifted or highest > _LAST_TIMESTEP else "timestep"
     whole = all(float(level).is_integer() for level in levels)
-    strides = {before - after for before, after in pairwise(levels)}
-    to_zero = len(levels) > 2 and len(strides) == 1 and levels[-1] == 0
-    if whole and (highest > 800 or (highest > 100 and to_zero)):
-        return "timestep"
-    return "sigma"
+    few = len(levels) > 1 and levels[-1] > 0
+    return "timestep" if whole and (few or highest > _ONE_TIMESTEP) else "sigma"
 
 
 def to_sigma(level: float, unit: LevelUnit) -> float:
@@ -101,8 +138,13 @@ def log_sigma(level: float, unit: LevelUnit) -> float:
     """A noise level as ln(sigma), in which features drift evenly; see `to_sigma`."""
     if unit == "sigma":
         return math.log(level)
+    if unit == "log_sigma":
+        return level
     if unit == "c_noise":
         return 4 * level
+    if unit in ("flow", "flow_timestep"):
+        share = min(level if unit == "flow" else level / 1000, _MOST_NOISE)
+        return math.log(share / (1 - share))
     below = min(int(level), _TRAIN_STEPS - 1)
     above = min(below + 1, _TRAIN_STEPS - 1)
     sigmas = _ddpm_sigmas()

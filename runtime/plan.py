@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
-from typing import TYPE_CHECKING
+from os import PathLike, fspath
+from pathlib import Path
 
 from .action import COMPUTE, Action
 from .errors import PlanError
 from .geometry import Geometry
 from .levels import LevelUnit, check_levels
+from .plan_check import PlanCheck, check
+from .plan_file import SCHEMA_VERSION, fields_of, save, to_json
+from .plan_settled import settled
 from .region_info import RegionInfo as RegionInfo
 from .region_info import RegionKind as RegionKind
 from .slot_storage import check_storage
 from .variant_key import VariantKey as VariantKey
 
-if TYPE_CHECKING:
-    from .plan_check import PlanCheck
-
-SCHEMA_VERSION = 3
 # One step of one stream: region -> action, a region that is not named computes. None: the stream
 # does not run at this step (SV4D's dense pass alternates between two streams).
 Row = Mapping[str, Action] | None
@@ -142,8 +141,6 @@ class Plan:
         Raises:
             PlanError: naming the offending stream, step and region.
         """
-        from .plan_check import check
-
         return check(self, regions, offload=offload)
 
     def settled(self, regions: Sequence[RegionInfo]) -> tuple[Plan, tuple[str, ...]]:
@@ -158,8 +155,6 @@ class Plan:
         Raises:
             PlanError: where a cell names a region that the model has not.
         """
-        from .plan_settled import settled
-
         return settled(self, regions)
 
     def writes(self, stream: str, step: int, regions: Sequence[RegionInfo]) -> tuple[str, ...]:
@@ -180,8 +175,6 @@ class Plan:
 
     def to_json(self) -> str:
         """The file's text."""
-        from .plan_file import to_json
-
         return to_json(self)
 
     @staticmethod
@@ -191,14 +184,10 @@ class Plan:
         Raises:
             PlanError: where a field is unknown, missing or malformed.
         """
-        from .plan_file import from_json
-
-        return from_json(text)
+        return Plan(**fields_of(text))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the plan; a reader of the path sees the old file or the new one, never half."""
-        from .plan_file import save
-
         save(self, path)
 
     @staticmethod
@@ -209,9 +198,10 @@ class Plan:
             PlanError: where the file is no plan of this schema version.
             OSError: where it cannot be read.
         """
-        from .plan_file import load
-
-        return load(path)
+        try:
+            return Plan.from_json(Path(path).read_text("utf-8"))
+        except (PlanError, UnicodeDecodeError) as error:
+            raise PlanError(f"{fspath(path)}: {error}") from error
 
 
 def _spelled(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .action import Action
 from .lifetime import Lifetime, held_values
-from .plan import Plan, RegionInfo
 from .plan_limits import bounded_bytes, capped_variants
-from .region_info import parts_of
+from .region_info import RegionInfo, parts_of
 from .stream_proof import StreamProof, refuse_unknown
 from .variant_key import VariantKey
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 
 @dataclass(frozen=True)

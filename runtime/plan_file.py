@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .action import Action
 from .errors import OptionError, PlanError
 from .geometry import Geometry
-from .plan import SCHEMA_VERSION, Plan, Row
 
-_FIELDS = sorted(field.name for field in fields(Plan))
+if TYPE_CHECKING:
+    from .plan import Plan, Row
+
+SCHEMA_VERSION = 3
 # What a file of an older version, which cannot have said them, means.
 _SINCE: Mapping[int, Mapping[str, object]] = {
     2: {"origin": "", "storage": {}},
@@ -37,6 +39,7 @@ _WANTED: dict[str, tuple[type | tuple[type, ...], str]] = {
     "weights_sha256": (str, "a text"),
     "schema_version": (int, "an integer"),
 }
+_FIELDS = sorted(_WANTED)
 
 
 def to_json(plan: Plan) -> str:
@@ -50,8 +53,8 @@ def to_json(plan: Plan) -> str:
     return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
 
-def from_json(text: str) -> Plan:
-    """The plan that a file's text describes.
+def fields_of(text: str) -> dict[str, Any]:
+    """What a file's text says of each field of a plan.
 
     Raises:
         PlanError: where the text is no JSON, of a newer schema, or a field is unknown, missing or
@@ -61,6 +64,10 @@ def from_json(text: str) -> Plan:
         raw = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise PlanError(f"plan file: line {error.lineno} is no JSON: {error.msg}.") from error
+    except RecursionError as error:
+        raise PlanError("plan file: it is nested too deep; this is no plan.") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise PlanError(f"plan file: it is no JSON: {error}.") from error
     if not isinstance(raw, dict):
         raise PlanError(f"plan file: it holds a {type(raw).__name__}; wanted an object.")
     values = cast("dict[str, Any]", raw)
@@ -77,7 +84,7 @@ def from_json(text: str) -> Plan:
     values["streams"] = {name: _rows(name, rows) for name, rows in values["streams"].items()}
     for region, storage in values["storage"].items():
         _check_type(f"storage of region {region!r}", storage, str, "a text")
-    return Plan(**values)
+    return values
 
 
 def save(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -92,14 +99,6 @@ def save(plan: Plan, path: str | os.PathLike[str]) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def load(path: str | os.PathLike[str]) -> Plan:
-    """Reads a plan; errors name the file."""
-    try:
-        return from_json(Path(path).read_text("utf-8"))
-    except (PlanError, UnicodeDecodeError) as error:
-        raise PlanError(f"{os.fspath(path)}: {error}") from error
 
 
 def _check_version(values: Mapping[str, object]) -> None:
@@ -143,12 +142,17 @@ def _check_fields(values: Mapping[str, object]) -> None:
 def _check_type(place: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
     # In Python true is an integer; in a plan it is not.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise PlanError(f"plan file: {place} is {json.dumps(value)}; wanted {wanted}.")
+        said = json.dumps(value)
+        said = said if len(said) <= 40 else f"{said[:40]}..."
+        raise PlanError(f"plan file: {place} is {said}; wanted {wanted}.")
 
 
 def _number(step: int, level: object) -> float:
     _check_type(f"level {step}", level, (int, float), "a number")
-    return float(cast("float", level))
+    try:
+        return float(cast("float", level))
+    except OverflowError:  # an integer
+        return math.inf  # which no level is
 
 
 def _rows(stream: str, rows: object) -> tuple[Row, ...]:

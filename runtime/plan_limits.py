@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .errors import PlanError
 from .lifetime import Lifetime
-from .plan import Plan
 from .region_info import slot_region
 from .variant_key import VariantKey
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 _Keys = Mapping[str, tuple[VariantKey | None, ...]]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .action import Action
-from .plan import Plan, RegionInfo, Row
+from .region_info import RegionInfo
 from .stream_proof import refuse_unknown
+
+if TYPE_CHECKING:
+    from .plan import Plan, Row
 
 
 def settled(plan: Plan, regions: Sequence[RegionInfo]) -> tuple[Plan, tuple[str, ...]]:

@@ -39,10 +39,22 @@ class Schedule:
 
     @staticmethod
     def of(
-        levels: Sequence[float] | Tensor, unit: LevelUnit | None, steps: int | None = None
+        levels: Sequence[float] | Tensor,
+        unit: LevelUnit | None,
+        steps: int | None = None,
+        plan: str | Plan | None = None,
     ) -> Schedule:
-        """The schedule of a list of levels, with or without its closing zero."""
+        """The schedule of a list of levels, with or without its closing zero.
+
+        Args:
+            levels: one per step, falling.
+            unit: of the levels; None for the plan's where they are the plan's, else to infer it.
+            steps: how many there are, None to tell from the closing zero.
+            plan: that the levels are for, where there is one.
+        """
         fed = without_end(levels, steps, unit)
+        if unit is None and isinstance(plan, Plan) and _alike(plan.levels, fed):
+            return Schedule(fed, plan.level_unit)
         return Schedule(fed, unit or infer_unit(fed))
 
 
@@ -109,7 +121,7 @@ class PlanSource:
             plan.rows(stream)
             self._agree(plan)
         else:
-            self._streams[stream] = None if self.declared is None else self.declared[stream]
+            self._streams[stream] = None if self.declared is None else self.declared.get(stream)
             plan = self._resolve(self.given)
         proof = plan.check(self.signature.regions, offload=self.offload)
         if self.prebuilt is not None:
@@ -153,6 +165,13 @@ class PlanSource:
             )
         if self.schedule is not None:
             _agree_on_levels(plan, self.schedule)
+
+
+def _alike(levels: Sequence[float], others: Sequence[float]) -> bool:
+    pairs = zip(levels, others, strict=False)
+    return len(levels) == len(others) and all(
+        math.isclose(*pair, rel_tol=_SAME_LEVEL) for pair in pairs
+    )
 
 
 def _agree_on_levels(plan: Plan, schedule: Schedule) -> None:

@@ -1,13 +1,15 @@
 """Presets: policies over the noise level that become a plan once the levels are known.
 
-A policy asks how much of the run has passed since a slot was written (`Passage`). A step reuses the
-largest kind of region whose slots were written little ago; as more passes, a smaller kind; then it
-computes everything again. A step that reuses small regions executes the larger ones around them, so
-their slots are fresh from there on. A kind of which a smaller one skips nearly as much is left out.
+A policy asks how much of the run has passed since a slot was written, and how much of it the step
+itself makes (`Passage`). A step reuses the largest kind of region whose slots were written little
+ago; as more passes, a smaller kind; then it computes everything again. A step that reuses small
+regions executes the larger ones around them, so their slots are fresh from there on. A kind of
+which a smaller one skips nearly as much is left out.
 
 A slot's last two values are extrapolated to the step's level where that is no further from the
 newest than the newest is from the one before: the error is then at most what one value would leave
-times the share of the change that turned meanwhile, and no value is weighted by more than 2.
+times the share of the change that turned meanwhile, and no value is weighted by more than 2. Not so
+from two steps that follow each other: what changes between these is little, and no trend.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Thresholds:
     """How much of a run a preset lets pass before it stops reusing a kind of region.
 
     Args:
-        passed: per kind, as `Passage` counts; a kind that is not named is never reused.
+        passed: per kind, as `Passage.weighed`; a kind that is not named is never reused.
         max_age: steps a slot may be old.
         order: of the extrapolation, 0 for none or 1.
     """
@@ -44,9 +46,9 @@ def _alike(passed: float) -> Thresholds:
 
 
 THRESHOLDS: dict[str, Thresholds] = {
-    "quality": _alike(0.09),
-    "balanced": _alike(0.125),
-    "fast": _alike(0.17),
+    "quality": _alike(0.07),
+    "balanced": _alike(0.1),
+    "fast": _alike(0.18),
 }
 PRESETS = ("none", "exact", *THRESHOLDS)
 KINDS: tuple[RegionKind, ...] = ("core", "level", "chain", "block")  # the largest first
@@ -197,6 +199,7 @@ def rows_of(
         visited: the steps at which the stream runs, None for all.
     """
     passage = Passage(sigmas)
+    visits = range(len(sigmas)) if visited is None else visited
     rows: list[dict[str, Action] | None] = []
     written: dict[RegionKind, list[int]] = {kind: [] for kind in KINDS}
     for step in range(len(sigmas)):
@@ -207,7 +210,9 @@ def rows_of(
         # A region that holds the reused ones is executed around them.
         executed = KINDS if reused is None else KINDS[: KINDS.index(reused)]
         names = () if reused is None else by_kind[reused]
-        order = 0 if reused is None else _order(step, passage, thresholds, written[reused])
+        order = 0
+        if reused is not None:
+            order = _order(step, passage, thresholds, written[reused], visits)
         rows.append(dict.fromkeys(names, Action("reuse", order=order)))
         for kind in executed:
             written[kind].append(step)
@@ -225,15 +230,23 @@ def _largest_fresh(
     for kind in kinds:
         if not written[kind] or step - written[kind][-1] > thresholds.max_age:
             continue
-        if passage.between(written[kind][-1], step) < thresholds.passed.get(kind, 0.0):
+        if passage.weighed(written[kind][-1], step) < thresholds.passed.get(kind, 0.0):
             return kind
     return None
 
 
-def _order(step: int, passage: Passage, thresholds: Thresholds, written: Sequence[int]) -> int:
+def _order(
+    step: int,
+    passage: Passage,
+    thresholds: Thresholds,
+    written: Sequence[int],
+    visits: Collection[int],
+) -> int:
     """The order of a reuse: 1 where two values are held and the step is not beyond their reach."""
     if not thresholds.order or len(written) < 2:
         return 0
     before, newest = written[-2:]
+    if not any(before < visit < newest for visit in visits):
+        return 0
     held, beyond = passage.apart(before, newest), passage.apart(newest, step)
     return int(_ONE_LEVEL < beyond <= _REACH * held)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from torch import Tensor
 
@@ -64,6 +65,7 @@ class Runner:
             two threads call it first, or because grad mode was switched. None: for no other.
         prebuilt: of a bundle, the engines that there are. Its weights are in its engines, so its
             calls show none, and only a session that was opened on it is its own.
+        notes: why engines are other than they could be on another machine; true of every run.
 
     Raises:
         OptionError: where an option is unknown or matches nothing.
@@ -87,12 +89,16 @@ class Runner:
         holding: Holding = FREE,
         made_with: object = None,
         prebuilt: Prebuilt | None = None,
+        notes: Callable[[], Sequence[Event]] = tuple,
     ) -> None:
         self.signature = signature
         self.prebuilt = prebuilt
+        self._made_notes = notes
         self._made_with = made_with
         self._plan = read_plan(plan)
-        self._schedule = None if levels is None else Schedule.of(levels, level_unit)
+        self._schedule = (
+            None if levels is None else Schedule.of(levels, level_unit, plan=self._plan)
+        )
         self._level_unit: LevelUnit | None = level_unit
         self._use = use
         self._strict = strict
@@ -109,6 +115,7 @@ class Runner:
         self._input_names = signature.names[self._first_input :]
         self._threads = threading.local()
         self._check()
+        _RUNNERS.add(self)
 
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
         """Runs one call: in the session that is open on this denoiser, else by what levels tell.
@@ -155,10 +162,11 @@ class Runner:
     def notes(self) -> Sequence[Event]:
         """What is true of every run.
 
-        Engines of a bundle that were opened otherwise than built; those that cannot be recorded.
+        Engines of a bundle that were opened otherwise than built; those that another machine would
+        run faster; those that cannot be recorded.
         """
         found = [] if self.prebuilt is None else [*self.prebuilt.notes()]
-        return [*found, *self._graphs.notes]
+        return [*found, *self._made_notes(), *self._graphs.notes]
 
     @property
     def engines_built(self) -> int:
@@ -180,6 +188,8 @@ class Runner:
         """
         given = session.given_plan or self._plan
         schedule = session.schedule or self._schedule
+        if session.schedule is not None and session.level_unit is None:
+            schedule = Schedule.of(session.schedule.levels, None, session.steps, given)
         planned = given.steps if isinstance(given, Plan) else schedule and len(schedule.levels)
         if None not in (session.steps, planned) and session.steps != planned:
             raise SessionError(
@@ -225,6 +235,11 @@ class Runner:
         )
 
     @property
+    def bare(self) -> BareRuns | None:
+        """What this thread's calls outside sessions have shown, None where there were none."""
+        return getattr(self._threads, "bare", None)
+
+    @property
     def _bare(self) -> BareRuns:
         if not hasattr(self._threads, "bare"):
             schedule = self._schedule
@@ -257,3 +272,13 @@ class Runner:
         if isinstance(self._plan, Plan):
             for stream in self._plan.streams:
                 self._source(self._schedule).open(stream)
+
+
+_RUNNERS: WeakSet[Runner] = WeakSet()
+
+
+def bare_runs() -> Iterator[tuple[Runner, BareRuns]]:
+    """What this thread's calls outside sessions have shown, of every denoiser that is alive."""
+    for runner in [*_RUNNERS]:
+        if (bare := runner.bare) is not None:
+            yield runner, bare

@@ -56,7 +56,9 @@ def session(
         steps: how many there are; may be left out where levels or a plan tell.
         levels: the noise level of each step, falling; the closing zero of a schedule of sigmas
             may stay, one of timesteps is a step unless `steps` says otherwise.
-        level_unit: of the levels: "sigma", "c_noise" or "timestep"; inferred where left out.
+        level_unit: of the levels: "sigma", "log_sigma", "c_noise" (a quarter of that), "timestep",
+            "flow" (the share of noise) or "flow_timestep" (a thousand times that); inferred where
+            left out.
         plan: a preset's name, a plan or its file, instead of the one `fast` was compiled with.
         streams: names of the streams, or per name the steps at which it runs; a preset takes any
             name, at all steps, where nothing is declared.
@@ -136,7 +138,10 @@ class Session:
         planned = steps
         if steps is None and isinstance(self.given_plan, Plan):
             planned = self.given_plan.steps
-        self.schedule = None if levels is None else Schedule.of(levels, level_unit, planned)
+        self.level_unit: LevelUnit | None = level_unit
+        self.schedule = (
+            None if levels is None else Schedule.of(levels, level_unit, planned, self.given_plan)
+        )
         self.events, self.counts = Events(), CallCounts()
         self.steps = self._count_steps(steps)
         self._entered = False

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from .action import Action
 from .errors import PlanError
 from .levels import log_sigma
 from .lifetime import Lifetime
-from .plan import Plan, RegionInfo
-from .region_info import relevance_slot
+from .region_info import RegionInfo, relevance_slot
 from .variant_key import VariantKey
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 
 class StreamProof:

@@ -14,7 +14,7 @@ Point = tuple[float, tuple[float, ...]]
 # Per kind of region, the mean path of its values over the noise levels, as points in a few
 # dimensions: the distance of two points is the distance of the values, in units of the last value's
 # length. Columns: ln(sigma), falling; then the coordinates. Of levels the outermost are followed.
-# Measured on nano-v1, 20 steps, by tools/measure_trajectory.py
+# Measured on nano-v1, 20 steps, by tools/measure/trajectory.py
 # (tools/results/trajectory-nano-v1.json). Blocks were not measured: they take the chains' path.
 POINTS: Mapping[RegionKind, Sequence[Point]] = {
     "core": (

@@ -14,7 +14,13 @@ from turbo4d.models.metrics import psnr
 from turbo4d.runtime.plan import Plan
 from turbo4d.tools.asset import Asset, decode
 from turbo4d.tools.control import control_jobs, fitting_steps, settle
-from turbo4d.tools.fidelity import object_mask, of_trivial, to_reference, to_truth
+from turbo4d.tools.fidelity import (
+    object_mask,
+    of_trivial,
+    refuse_nonfinite,
+    to_reference,
+    to_truth,
+)
 from turbo4d.tools.load_model import LoadedModel
 from turbo4d.tools.rounds import Rounds
 from turbo4d.tools.sampling import SOLVERS, Turbo, sample_plain
@@ -63,8 +69,9 @@ def compare(
         say: told what is going on.
     """
     say("compiling")
-    _, first_turbo_s = timed(partial(turbo.sample, assets[0]), device)
-    sample_plain(model, assets[0], turbo.steps)
+    first, first_turbo_s = timed(partial(turbo.sample, assets[0]), device)
+    refuse_nonfinite(sample_plain(model, assets[0], turbo.steps), "the uncached sample")
+    refuse_nonfinite(first, "turbo's sample")
     say("warm: one run of each side")
     scouted = [timed(job, device)[1] for job in _pair(model, turbo, assets[0]).values()]
     count = fitting_steps(scouted[1], scouted[0], turbo.steps)

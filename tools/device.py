@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from turbo4d.tools.failures import CallError
 
@@ -14,8 +16,15 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
         raise CallError(f"--device {name!r} is unknown; choose 'auto', 'cpu' or 'cuda'.")
-    if name != "cpu" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise CallError(f"--device {name!r} is not there: torch sees no CUDA device; use 'cpu'.")
-    return torch.device(name)
+    device, count = torch.device(name), torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise CallError(
+            f"--device {name!r} is not there: torch sees {count} CUDA devices, from 'cuda:0'."
+        )
+    return device

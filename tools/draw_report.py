@@ -31,7 +31,7 @@ def parser() -> Parser:
     """The options."""
     found = Parser(prog="draw_report.py", description=__doc__)
     found.add_argument("report", type=Path, help="plan.report.json of `turbo4d calibrate`")
-    found.add_argument("--pareto", type=Path, help="what measure_rivals.py wrote")
+    found.add_argument("--pareto", type=Path, help="what measure/rivals.py wrote")
     found.add_argument("--images", type=Path, help="samples.safetensors of `generate --compare`")
     found.add_argument("--out", type=Path, required=True, help="the page")
     found.add_argument("--force", action="store_true", help="replace what --out names")

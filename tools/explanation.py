@@ -45,6 +45,8 @@ def explain(args: argparse.Namespace, path: Path | None) -> Outcome:
         args: the call, as checked.
         path: a file to write, told by the suffix of `args.out`; None writes none.
     """
+    for name in (args.plan, args.against):  # a plan that is none is refused before the capture
+        _ = name is None or read_plan(name)
     call = _call(args.model, args.checkpoint, DTYPES[args.dtype])
     info = turbo4d.explain(
         call.network, call.args, call.kwargs, "none", args.geometry, machine=args.machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from turbo4d.models.metrics import psnr, ssim
 from turbo4d.models.trivial import trivial_predictions
+from turbo4d.tools.failures import JobError
 from turbo4d.tools.scene_input import SceneInput
 
 PSNR_CEILING_DB = 200.0  # reported for images that are equal in every bit, whose PSNR is infinite
@@ -14,6 +15,19 @@ _GROUND = 0.95  # a pixel whose darkest channel is below this shows the object, 
 def capped(decibels: float) -> float:
     """A PSNR that JSON can hold."""
     return min(decibels, PSNR_CEILING_DB)
+
+
+def refuse_nonfinite(latent: Tensor, what: str = "the sample") -> None:
+    """Refuse what no figure can be given of, and no picture.
+
+    Raises:
+        JobError: the latent holds NaN or infinity.
+    """
+    if not bool(latent.isfinite().all()):
+        raise JobError(
+            f"{what} holds NaN or infinity, so nothing can be shown or said of it; see that the "
+            "weights are finite, and try --dtype fp32."
+        )
 
 
 def to_reference(sample: Tensor, reference: Tensor, mask: Tensor) -> dict[str, float]:

@@ -18,6 +18,11 @@ from turbo4d.models.vae import NanoVAE
 from turbo4d.tools.environment import weights_sha256
 from turbo4d.tools.failures import CallError
 
+# What code of a user fails with; anything else is not of an nn.Module's making.
+_OF_USERS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError,
+    RuntimeError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -148,19 +153,26 @@ def make(name: str) -> nn.Module:
     """Call the factory that "package.module:factory" names.
 
     Raises:
-        CallError: it cannot be imported, is not there, or makes no nn.Module.
+        CallError: it cannot be imported, is not there, fails, or makes no nn.Module.
     """
     home, _, attribute = name.partition(":")
     try:
-        factory: Any = getattr(importlib.import_module(home), attribute)
-    except (ImportError, ValueError) as error:
+        module = importlib.import_module(home)
+    except _OF_USERS as error:
         raise CallError(
             f"--model {name!r}: {home!r} cannot be imported ({error}); write "
             "package.module:factory and put its folder on PYTHONPATH."
         ) from error
-    except AttributeError as error:
-        raise CallError(f"--model {name!r}: {home!r} has no {attribute!r}.") from error
-    network = factory() if callable(factory) else factory
+    factory: Any = getattr(module, attribute, None)
+    if factory is None:
+        raise CallError(f"--model {name!r}: {home!r} has no {attribute!r}.")
+    try:
+        network = factory() if callable(factory) else factory
+    except _OF_USERS as error:
+        raise CallError(
+            f"--model {name!r} failed: {type(error).__name__}: {str(error).rstrip('.')}; --debug "
+            "shows where."
+        ) from error
     if not isinstance(network, nn.Module):
         raise CallError(f"--model {name!r} made a {type(network).__name__}; wanted an nn.Module.")
     return network

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from turbo4d.tools.failures import CallError
-from turbo4d.tools.parser import Parser, choose, whole_number
+from turbo4d.tools.parser import Parser, choose, shortened, whole_number
 
 MODELS = ("nano", "sv4d", "sv4d2", "sv4d2_8views", "tiny")
 PRESETS = ("none", "exact", "quality", "balanced", "fast")
 REGIONS = ("block", "chain", "level", "core")
 DTYPES = ("fp32", "bf16")
+MOST_STEPS, MOST_SCENES = 10_000, 1_000  # of one call
 # Lowerings that DESIGN names, and whether this version builds them.
 LOWERINGS = {
     "eager": True,
@@ -64,7 +65,7 @@ def add_plan(parser: Parser, *, lowering: bool = True) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--steps",
-        type=whole_number(1),
+        type=whole_number(1, MOST_STEPS),
         default=20,
         metavar="N",
         help="denoising steps (default: 20)",
@@ -146,11 +147,16 @@ def scene_numbers(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, dash, last = part.partition("-")
-            numbers += range(int(first), int(last if dash else first) + 1)
+            asked = range(int(first), int(last if dash else first) + 1)
+            if asked and len(numbers) + asked[-1] - asked[0] >= MOST_SCENES:
+                raise argparse.ArgumentTypeError(
+                    f"got {shortened(text)!r}, wanted {MOST_SCENES} scenes at most"
+                )
+            numbers += asked
     except ValueError:
         numbers = []
     if not numbers or len(set(numbers)) != len(numbers):
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, wanted scene numbers from 0 such as 3 or 0,2,5 or 0-4"
+            f"got {shortened(text)!r}, wanted scene numbers from 0 such as 3 or 0,2,5 or 0-4"
         )
     return tuple(numbers)

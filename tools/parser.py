@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from turbo4d.tools.failures import CallError
 
+LARGEST = 2**63 - 1  # that torch takes for a seed or a size
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises CallError instead of printing its usage and leaving."""
@@ -64,19 +66,27 @@ def choose(what: str, word: str, choices: Sequence[str]) -> str:
     raise CallError(f"{what} {word!r} is unknown{did_you_mean(word, choices)}; choose {listed}.")
 
 
-def whole_number(least: int) -> Any:
-    """An argparse type: a whole number of at least `least`."""
+def whole_number(least: int, most: int = LARGEST) -> Any:
+    """An argparse type: a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number from {least}")
+            value = most + 1 if text.isdecimal() else least - 1  # more digits than Python reads
+        if not least <= value <= most:
+            up = f" to {most}" if value > most else ""
+            raise argparse.ArgumentTypeError(
+                f"got {shortened(text)!r}, wanted a whole number from {least}{up}"
+            )
         return value
 
     return parse
+
+
+def shortened(text: str) -> str:
+    """What was typed, as an error repeats it."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def decibels(text: str) -> float:
@@ -86,5 +96,5 @@ def decibels(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number of dB from 0")
+        raise argparse.ArgumentTypeError(f"got {shortened(text)!r}, wanted a number of dB from 0")
     return value

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from turbo4d.tools import bench_tables, peer_tables
-from turbo4d.tools.result_tables import tables
 from turbo4d.tools.rivals import pareto
+from turbo4d.tools.tables import bench, peers
+from turbo4d.tools.tables.results import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -32,9 +32,9 @@ def blocks(folder: Path) -> dict[str, str]:
     """
     measured = folder / "pareto-nano-v1.json"
     return {
-        "bench-cpu": bench_tables.cpu_block(bench_tables.read_report(folder, "cpu")),
-        "bench-peers": peer_tables.block(bench_tables.read_report(folder, "peers")),
-        "bench-gpu": bench_tables.gpu_block(bench_tables.read_report(folder, "gpu")),
+        "bench-cpu": bench.cpu_block(bench.read_report(folder, "cpu")),
+        "bench-peers": peers.block(bench.read_report(folder, "peers")),
+        "bench-gpu": bench.gpu_block(bench.read_report(folder, "gpu")),
         "pareto": pareto.block(json.loads(measured.read_text()) if measured.exists() else None),
     }
 

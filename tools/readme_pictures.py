@@ -1,6 +1,6 @@
 """Draws the pictures of README.md: speed against fidelity, and a scene as each plan samples it.
 
-The first is drawn from the stored report of `measure_rivals.py`; for the second, `nano` samples a
+The first is drawn from the stored report of `measure/rivals.py`; for the second, `nano` samples a
 held-out scene here, with the presets and with as many uncached steps as take the same time.
 
 Example:
@@ -46,7 +46,7 @@ def draw_pareto(report: Mapping[str, Any], path: Path) -> None:
     """A system's settings that no other of its own beats, as a line each.
 
     Args:
-        report: of `measure_rivals.py`.
+        report: of `measure/rivals.py`.
         path: of the PNG.
     """
     import matplotlib as mpl

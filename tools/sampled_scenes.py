@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from turbo4d.tools.asset import Asset, Sampled, decode, image_size
 from turbo4d.tools.asset_files import scene_folders, write_sample
+from turbo4d.tools.fidelity import refuse_nonfinite
 from turbo4d.tools.scene_input import SceneInput, held_out_scene, scene_folder
 from turbo4d.tools.timing import timed
 
@@ -58,6 +59,7 @@ def sample_scenes(
         say(f"{name}: sampling")
         latent, taken = timed(partial(sample, asset), device)
         seconds.append(taken)
+        refuse_nonfinite(latent, f"the sample of {name}")
         shown[name] = decode(model, latent)
         write_sample(place, shown[name], title(name))
     return seconds, shown

@@ -66,7 +66,7 @@ def ship(path: Path, preset: str, model: str, folder: Path = FOLDER) -> Path:
             "calibrate it anew with this version."
         )
     plan.check([region.info for region in analysis.regions])
-    target = folder / f"{model}-{preset}.json"
+    target = folder / f"{model}-{plan.steps}-{preset}.json"
     replace(plan, name=preset).save(target)
     return target
 

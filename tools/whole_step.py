@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from turbo4d.runtime.action import REUSE
-from turbo4d.runtime.drift import drift
+from turbo4d.runtime.drift import DRIFT
 from turbo4d.runtime.levels import to_sigma
 from turbo4d.runtime.plan import Plan, RegionInfo
 from turbo4d.runtime.policy import THRESHOLDS
@@ -48,6 +50,26 @@ def _reused(sigmas: Sequence[float], threshold: float) -> tuple[bool, ...]:
         cells.append(near and step - computed <= _MAX_AGE)
         computed = computed if cells[-1] else step
     return tuple(cells)
+
+
+def drift(sigma_from: float, sigma_to: float) -> float:
+    """How far the core drifts between two noise levels: the integral over ln(sigma)."""
+    return abs(_drifted(math.log(sigma_from)) - _drifted(math.log(sigma_to)))
+
+
+def _drifted(end: float) -> float:
+    """From the table's first point to `end`, negative before it."""
+    table = DRIFT["core"]
+    (first, density), (last, last_density) = table[0], table[-1]
+    if end <= first:
+        return (end - first) * density
+    total = max(0.0, end - last) * last_density
+    for (left, low), (right, high) in pairwise(table):
+        stop = min(end, right)
+        if stop > left:
+            at_stop = low + (high - low) * (stop - left) / (right - left)
+            total += (stop - left) * (low + at_stop) / 2
+    return total
 
 
 def computed_steps(plan: Plan) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from turbo4d.compiler.bundle.front_door import build as build
     from turbo4d.compiler.calibrate.front_door import calibrate as calibrate
     from turbo4d.compiler.explain import explain as explain
+    from turbo4d.runtime.bare_report import report as report
     from turbo4d.runtime.bundle.load import load as load
     from turbo4d.runtime.plan import Plan as Plan
     from turbo4d.runtime.session import session as session
@@ -29,10 +30,21 @@ _HOME = {
     "explain": "turbo4d.compiler.explain",
     "load": "turbo4d.runtime.bundle.load",
     "models": "turbo4d",
+    "report": "turbo4d.runtime.bare_report",
     "session": "turbo4d.runtime.session",
 }
 
-__all__ = ["Plan", "__version__", "build", "calibrate", "explain", "load", "models", "session"]
+__all__ = [
+    "Plan",
+    "__version__",
+    "build",
+    "calibrate",
+    "explain",
+    "load",
+    "models",
+    "report",
+    "session",
+]
 
 
 def __getattr__(name: str) -> object:

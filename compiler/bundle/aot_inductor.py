@@ -95,10 +95,10 @@ class AotInductorTarget:
             for node in places
         )
         error = None
-        if request.given:
+        if request.wanted:
             session = AotInductorSession(path, self.device)
             error = error_of(session(inputs), request.wanted)
-        return Built(path, takes, request.gives, executed=bool(request.given), error=error)
+        return Built(path, takes, request.gives, executed=bool(request.wanted), error=error)
 
 
 def _standing_for(like: Tensor, value: Tensor | None) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from turbo4d.compiler.compat import flatten_with_path
 from turbo4d.compiler.lower.onnx_export import dtypes_of
 from turbo4d.runtime.errors import BundleError, OptionError
-from turbo4d.runtime.levels import LevelUnit
+from turbo4d.runtime.levels import LevelUnit, check_levels
 from turbo4d.runtime.plan import Plan
+from turbo4d.runtime.plan_source import Schedule
 
 from . import graphs
 from .assembly import Assembly, Kept
@@ -102,9 +103,15 @@ def build(
         LowerError: the target cannot be built here, or does not take an operator.
     """
     say = progress or _unsaid
+    given: object = module
+    if not isinstance(given, nn.Module):
+        raise OptionError(f"module is a {type(given).__name__}; wanted an nn.Module in eval mode.")
     builder = target_of(target, settings)
     refuse_open(target, module, args, kwargs, dynamic_shapes)
     bound_bytes()
+    if levels is not None:  # before the capture, which may take minutes
+        schedule = Schedule.of(levels, level_unit)
+        check_levels(schedule.levels, schedule.unit)
     refuse_unable(builder, graphs.reasons())
     wanted = Wanted(
         plan, levels, level_unit, geometry, invariant, streams, use, max_cache_bytes, form

@@ -98,12 +98,12 @@ class OnnxRuntimeTarget:
                 "in the model, or build for another target."
             ) from error
         error = None
-        if request.given:
+        if request.wanted:
             request.say(f"{request.name}: running")
             results = session([tensor.to(place) for tensor in request.given])
             error = error_of(results, request.wanted)
         takes = (*request.takes, *(weight_rows(request) if shared is not None else ()))
-        return Built(None, takes, request.gives, executed=bool(request.given), error=error)
+        return Built(None, takes, request.gives, executed=bool(request.wanted), error=error)
 
 
 def weight_rows(request: BuildRequest) -> tuple[TensorRow, ...]:

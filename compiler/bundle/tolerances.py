@@ -34,6 +34,7 @@ import math
 
 import torch
 from turbo4d.compiler.errors import LowerError
+from turbo4d.runtime.plan import Plan
 
 STREAM = 256
 TERMS = 4096
@@ -69,3 +70,19 @@ def relative_error(dtype: torch.dtype, *, angle: float = 0.0) -> float:
     one_side = _ROOT_MEAN_SQUARE * unit_roundoff(dtype) * math.sqrt(STREAM) * summed
     turned = angle * unit_roundoff(torch.float32)
     return GAIN * math.sqrt(2) * (one_side + turned)
+
+
+def run_tolerance(dtype: torch.dtype, plan: Plan) -> float:
+    """The relative error that a step of a run may have: its engine's own, and its slots'.
+
+    What a slot holds is an engine's error off; extrapolation weighs what it holds, by at most
+    2^(order + 1) - 1 in all where levels are evenly spaced, or by the plan's own weights.
+
+    Args:
+        dtype: that the engines compute in.
+        plan: whose weights are taken.
+    """
+    rows = [row for stream in plan.streams for row in plan.rows(stream)]
+    actions = [action for row in rows if row is not None for action in row.values()]
+    gains = [sum(map(abs, a.mix)) if a.mix else 2.0 ** (a.order + 1) - 1 for a in actions]
+    return relative_error(dtype) * (1.0 + max(gains, default=0.0))

@@ -69,9 +69,10 @@ def planned(analysis: Analysis, wanted: Wanted) -> tuple[Plan, PlanCheck]:
     elif isinstance(wanted.streams, Mapping):
         streams = dict(wanted.streams)
     else:
-        streams = dict.fromkeys(wanted.streams or ("main",))
+        names = wanted.streams or ("main",)
+        streams = dict.fromkeys([names] if isinstance(names, str) else names)
     levels = wanted.levels
-    schedule = None if levels is None else Schedule.of(levels, wanted.level_unit)
+    schedule = None if levels is None else Schedule.of(levels, wanted.level_unit, plan=given)
     steps = range(len(schedule.levels)) if schedule is not None else ()
     source = PlanSource(
         given,

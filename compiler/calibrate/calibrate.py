@@ -25,6 +25,7 @@ from turbo4d.compiler.calibrate.measure import measure
 from turbo4d.compiler.calibrate.move_seconds import move_seconds
 from turbo4d.compiler.calibrate.moves import Move, groups_of, moves_of
 from turbo4d.compiler.calibrate.places import places_of
+from turbo4d.compiler.calibrate.plan_moves import predicted_error
 from turbo4d.compiler.calibrate.refine import refined
 from turbo4d.compiler.calibrate.report import Evidence, report_of
 from turbo4d.compiler.calibrate.saving import saving
@@ -231,7 +232,7 @@ class _Task:
         def made(steps: Steps) -> Found:
             rough = found_of(table, seconds, steps, 0.0, proven=found.proven, storage=found.storage)
             try:
-                return replace(rough, error=table.predict(verifier.plain(rough), regions))
+                return replace(rough, error=predicted_error(table, verifier.plain(rough), regions))
             except PlanError:
                 return rough  # which its score refuses as well
 

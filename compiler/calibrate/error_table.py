@@ -14,21 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from turbo4d.compiler.errors import CalibrationError
 from turbo4d.runtime.extrapolation import weights
 from turbo4d.runtime.geometry import Geometry
 from turbo4d.runtime.levels import LevelUnit, log_sigma
-from turbo4d.runtime.region_info import RegionInfo
 
 from .moves import Group, Move, gain_name
 from .residual import residual
 
-if TYPE_CHECKING:
-    from turbo4d.runtime.plan import Plan
-
-SCHEMA_VERSION = 1
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -217,47 +211,6 @@ class ErrorTable:
             self.group_error(stream, step, move, name, order, sources[name], storage)
             for name in groups
         )
-
-    def predict(self, plan: Plan, regions: Sequence[RegionInfo]) -> float:
-        """The expected final error of a plan, as an amplitude.
-
-        Args:
-            plan: of this table's moves.
-            regions: of the model.
-
-        Raises:
-            CalibrationError: where a row of the plan is none of the table's moves.
-        """
-        from .plan_moves import moves_taken
-
-        return sum(
-            self.error(stream, each.step, each.move, each.order, each.sources, each.storage)
-            for stream in plan.streams
-            for each in moves_taken(self, plan, stream, regions)
-        )
-
-    def predict_db(self, plan: Plan, regions: Sequence[RegionInfo]) -> float:
-        """The expected fidelity of a plan in dB; infinite where nothing is reused."""
-        error = self.predict(plan, regions)
-        return -20 * math.log10(error) if error > 0 else math.inf
-
-    def to_json(self) -> str:
-        """The file's text."""
-        from .table_file import to_json
-
-        return to_json(self)
-
-    @staticmethod
-    def from_json(text: str) -> ErrorTable:
-        """The table that a file's text describes.
-
-        Raises:
-            CalibrationError: where a field is unknown, missing or malformed, or the schema is
-                another's.
-        """
-        from .table_file import from_json
-
-        return from_json(text)
 
     def _place(self, step: int) -> float:
         if not 0 <= step < len(self.levels):

@@ -13,6 +13,7 @@ from turbo4d.compiler.calibrate.fidelity import amplitude
 from turbo4d.compiler.calibrate.frontier import GRID_DB, Place, settle
 from turbo4d.compiler.calibrate.search import VERSION, Found, Limits, Search
 from turbo4d.compiler.calibrate.state import State, key
+from turbo4d.compiler.calibrate.table_file import to_json
 from turbo4d.runtime.region_info import RegionInfo, bytes_of
 
 Say = Callable[[float, str], None]
@@ -80,7 +81,7 @@ def _frontier(search: Search, state: State, say: Say, grid: Sequence[float]) -> 
     """
     depends = key(
         VERSION,
-        search.table.to_json(),
+        to_json(search.table),
         dict(search.seconds),
         asdict(search.limits),
         search.storage,

@@ -1,21 +1,18 @@
-"""A plan read as moves: which move each step takes, and which steps wrote what it reads."""
+"""A plan read as moves: what each step takes, from which steps it reads, and what all that adds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from turbo4d.compiler.errors import CalibrationError
 from turbo4d.runtime.action import Action
+from turbo4d.runtime.plan import Plan
 from turbo4d.runtime.region_info import RegionInfo
 
+from .error_table import ErrorTable
 from .moves import Group, Move, executed
-
-if TYPE_CHECKING:
-    from turbo4d.runtime.plan import Plan
-
-    from .error_table import ErrorTable
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,30 @@ class Taken:
     order: int
     sources: Mapping[str, tuple[int, ...]]
     storage: str
+
+
+def predicted_error(table: ErrorTable, plan: Plan, regions: Sequence[RegionInfo]) -> float:
+    """The expected final error of a plan, as an amplitude.
+
+    Args:
+        table: of what moves add.
+        plan: of the table's moves.
+        regions: of the model.
+
+    Raises:
+        CalibrationError: where a row of the plan is none of the table's moves.
+    """
+    return sum(
+        table.error(stream, each.step, each.move, each.order, each.sources, each.storage)
+        for stream in plan.streams
+        for each in moves_taken(table, plan, stream, regions)
+    )
+
+
+def predicted_db(table: ErrorTable, plan: Plan, regions: Sequence[RegionInfo]) -> float:
+    """The expected fidelity of a plan in dB; infinite where nothing is reused."""
+    error = predicted_error(table, plan, regions)
+    return -20 * math.log10(error) if error > 0 else math.inf
 
 
 def moves_taken(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from turbo4d.compiler.calibrate.error_table import ErrorTable
 from turbo4d.compiler.calibrate.frontier import Place
+from turbo4d.compiler.calibrate.plan_moves import predicted_db
 from turbo4d.compiler.calibrate.rank import spearman
 from turbo4d.compiler.calibrate.timed import Timed
 from turbo4d.compiler.calibrate.verified import Fidelity
@@ -115,7 +116,7 @@ def _figures(found: Evidence) -> dict[str, Any]:
     return {
         "predicted": {
             "seconds": plan_seconds(harness.analysis, check, found.machine),
-            "psnr_db": _finite(found.table.predict_db(plan, harness.regions)),
+            "psnr_db": _finite(predicted_db(found.table, plan, harness.regions)),
             "seconds_by_step": by_step,
             "cache_peak_bytes": check.peak_bytes,
         },

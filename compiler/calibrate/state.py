@@ -86,7 +86,7 @@ def _read(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
     place = f"state {path.name!r}"
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # bytes, digits or nesting among them
         raise CalibrationError(
             f"{place} is no JSON ({error}); remove it, or name another file."
         ) from error

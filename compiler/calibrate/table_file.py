@@ -14,9 +14,10 @@ from turbo4d.runtime.geometry import Geometry
 from turbo4d.runtime.levels import UNITS, check_levels
 from turbo4d.runtime.region_info import RegionKind
 
-from .error_table import SCHEMA_VERSION, ErrorTable, Matrix, Measured
+from .error_table import ErrorTable, Matrix, Measured
 from .moves import Group, Move
 
+SCHEMA_VERSION = 1
 _FIELDS: Mapping[str, tuple[type, str]] = {
     "schema_version": (int, "an integer"),
     "model": (str, "a text"),
@@ -54,7 +55,8 @@ def from_json(text: str) -> ErrorTable:
     """The table that a file's text describes.
 
     Raises:
-        CalibrationError: as `ErrorTable.from_json`.
+        CalibrationError: where a field is unknown, missing or malformed, or the schema is
+            another's.
     """
     try:
         raw = json.loads(text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.engine import Engine
+from turbo4d.runtime.events import Event
 from turbo4d.runtime.log import say
 
 from .eager import EagerLowering
@@ -36,7 +37,13 @@ class AutoLowering:
     ) -> None:
         self._native = native or NativeLowering()
         self._broken: tuple[str, ...] = ()  # why its kernels do not compile; found out once
+        self._notes: tuple[Event, ...] = ()
         self._told: Callable[[str], None] = told or partial(say, 2)
+
+    @property
+    def notes(self) -> tuple[Event, ...]:
+        """Why this machine runs by `eager` what `native` runs faster; none where it does not."""
+        return self._notes
 
     def supports(self, variant: Variant) -> tuple[str, ...]:
         """Nothing is missing."""
@@ -44,7 +51,8 @@ class AutoLowering:
 
     def compile(self, variant: Variant) -> Engine:
         """The variant by the lowering that takes it."""
-        name, reasons = variant.key.name, self._reasons_against_native(variant)
+        name, refused = variant.key.name, self._refused(variant)
+        reasons = refused or self._broken or self._native.lacks()
         if not reasons:
             try:
                 engine = self._native.compile(variant)
@@ -53,10 +61,13 @@ class AutoLowering:
             else:
                 self._told(f"{name}: lowering 'native'")
                 return engine
-        self._told(f"{name}: lowering 'eager', not 'native': {'; '.join(reasons)}")
+        why = f"lowering 'eager', not 'native': {'; '.join(reasons)}"
+        if not refused:  # the variant would be taken, and the machine lacks what it takes
+            self._notes = (Event(None, None, "lowering-fallback", f"{why.rstrip('.')}."),)
+        self._told(f"{name}: {why}")
         return EagerLowering().compile(variant)
 
-    def _reasons_against_native(self, variant: Variant) -> tuple[str, ...]:
+    def _refused(self, variant: Variant) -> tuple[str, ...]:
         if not variant.key.exact:
             return ("it is to be exact in every bit",)
-        return self._broken or self._native.supports(variant)
+        return self._native.refuses(variant)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from turbo4d.passes.base import become
+from turbo4d.runtime.gated_feed_forward import OPERATOR
 
 from . import row_ops as row_ops  # registers the operators
 from .places import (
@@ -101,9 +102,8 @@ def feed_forward(
         if both is not None and _halves(low, high) and takes(both, last):
             up, up_bias = given(both, 1, (None, None))
             down, down_bias = given(last, 1, (None, None))
-            operator = torch.ops.turbo4d.gated_feed_forward.default
             weights = (up, up_bias, down, down_bias)
-            return Place(last, node_of(both.args[0]), operator, weights, 1)
+            return Place(last, node_of(both.args[0]), OPERATOR, weights, 1)
     return None
 
 

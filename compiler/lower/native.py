@@ -33,8 +33,17 @@ class NativeLowering:
 
     name = "native"
 
+    def lacks(self) -> tuple[str, ...]:
+        """What the machine misses, whatever the variant: a compiler, or the switch."""
+        reasons = (inductor_lacks(torch.device("cpu")), row_kernels_lack())
+        return tuple(reason for reason in reasons if reason is not None)
+
     def supports(self, variant: Variant) -> tuple[str, ...]:
         """What is missing: the CPU, a compiler, or the switch; or that it has branches."""
+        return self.refuses(variant) or self.lacks()
+
+    def refuses(self, variant: Variant) -> tuple[str, ...]:
+        """Why a variant is not taken on any machine."""
         if variant.flags:
             return ("its kernels stand in no branches; leave conditional off",)
         given = [value_of(node) for node in variant.module.graph.find_nodes(op="placeholder")]
@@ -44,8 +53,7 @@ class NativeLowering:
         others = {value.dtype for value in given if value.is_floating_point()} - {torch.float32}
         if others:
             return (f"its kernels take float32, and values are {min(map(dtype_text, others))}",)
-        reasons = (inductor_lacks(torch.device("cpu")), row_kernels_lack())
-        return tuple(reason for reason in reasons if reason is not None)
+        return ()
 
     def compile(self, variant: Variant) -> EagerEngine:
         """Fuse what the kernels take, in a graph of its own."""

@@ -75,29 +75,43 @@ def library() -> ctypes.CDLL:
 
 
 def _load() -> ctypes.CDLL:
+    try:
+        path, fresh = _compiled()
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:
+            if fresh:
+                raise
+            path.unlink(missing_ok=True)  # what a machine that lost its power left of it
+            return ctypes.CDLL(str(_compiled()[0]))
+    except OSError as error:
+        raise LowerError(
+            f"the row kernels do not load: {error}; set {SWITCH}=0 to do without them, or "
+            "TORCHINDUCTOR_CACHE_DIR to a folder that can be written."
+        ) from error
+
+
+def _compiled() -> tuple[Path, bool]:
+    """The library's file, and whether it was compiled just now."""
     compiler, folder = inductor_compiler()
     source = SOURCE.read_bytes()
     facts = "\n".join((compiler, *_FLAGS, platform.machine(), _processor()))
     key = hashlib.sha256(source + facts.encode()).hexdigest()[:24]
     path = folder / "turbo4d" / f"row_kernels_{key}.so"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        words = [compiler, *_FLAGS, "-shared", "-fPIC", str(SOURCE), "-o", str(fresh)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = next((line for line in done.stderr.splitlines() if "error" in line), "nothing")
-            raise LowerError(
-                f"the row kernels do not compile: {Path(compiler).name} says "
-                f"{said.split('error: ')[-1]!r}; set {SWITCH}=0 to do without them."
-            )
-        fresh.replace(path)
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
+    if path.exists():
+        return path, False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    words = [compiler, *_FLAGS, "-shared", "-fPIC", str(SOURCE), "-o", str(fresh)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = next((line for line in done.stderr.splitlines() if "error" in line), "nothing")
         raise LowerError(
-            f"the row kernels do not load: {error}; set {SWITCH}=0 to do without them."
-        ) from error
+            f"the row kernels do not compile: {Path(compiler).name} says "
+            f"{said.split('error: ')[-1]!r}; set {SWITCH}=0 to do without them."
+        )
+    fresh.replace(path)
+    return path, True
 
 
 def _processor() -> str:

@@ -1,6 +1,7 @@
 """Operators of torch over the kernels of `row_kernels`: what a lowered graph may call.
 
-All take float32 on a CPU, channels last, and give a dense result; what is absent is None.
+All take float32 on a CPU, channels last, and give a dense result; what is absent is None. That of
+feed-forwards is the runtime's, to which this adds the kernel of the CPU.
 """
 
 from __future__ import annotations
@@ -9,16 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from turbo4d.runtime.gated_feed_forward import by_torch, check
 
+from .places import PANEL
 from .row_kernels import run
 
 _TORCH: Any = torch.library
 _LIBRARY: Any = _TORCH.Library("turbo4d", "FRAGMENT")
 _NORM = "Tensor? norm_weight, Tensor? norm_bias, float? eps"
-_LIBRARY.define(
-    f"gated_feed_forward(Tensor x, {_NORM}, Tensor up, Tensor? up_bias, Tensor down, "
-    "Tensor? down_bias, Tensor? add) -> Tensor"
-)
 _LIBRARY.define(
     f"short_attention(Tensor x, {_NORM}, Tensor query, Tensor key, Tensor value, Tensor out, "
     "Tensor? out_bias, int heads, float scale, Tensor? add) -> Tensor"
@@ -43,22 +42,11 @@ def gated_feed_forward(
     down_bias: Tensor | None,
     add: Tensor | None,
 ) -> Tensor:
-    """The gated feed-forward of Shazeer 2020 (GEGLU), with the norm before it and the sum after.
-
-    Args:
-        x: [..., C].
-        norm_weight: [C], of a layer norm of `x`.
-        norm_bias: [C].
-        eps: of the norm; None for no norm.
-        up: [2 I, C]; its second half is the gate.
-        up_bias: [2 I].
-        down: [N, I].
-        down_bias: [N].
-        add: [..., N], added to the result.
-
-    Returns:
-        [..., N], dense.
-    """
+    """`runtime.gated_feed_forward` on a CPU; what the kernel does not take is torch's own."""
+    check(x, up, down, (norm_weight, norm_bias, up_bias, down_bias))
+    widths = (x.shape[-1], up.shape[0], down.shape[0])
+    if x.dtype != torch.float32 or any(width % PANEL for width in widths):
+        return by_torch(x, norm_weight, norm_bias, eps, up, up_bias, down, down_bias, add)
     inner, width, last = down.shape[1], x.shape[-1], down.shape[0]
     out = x.new_empty((*x.shape[:-1], last))
     norm = (int(eps is not None), _dense(norm_weight), _dense(norm_bias), eps or 0.0)
@@ -174,16 +162,12 @@ def _like(x: Tensor, *rest: object) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _fed_forward(x: Tensor, *rest: Any) -> Tensor:
-    return x.new_empty((*x.shape[:-1], rest[5].shape[0]))
-
-
 def _convolved(x: Tensor, weight: Tensor, *rest: object) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
+_LIBRARY.impl("gated_feed_forward", gated_feed_forward, "CPU")
 for _function, _shape in (
-    (gated_feed_forward, _fed_forward),
     (short_attention, _like),
     (sequence_convolution, _convolved),
     (group_norm, _like),

@@ -3,7 +3,7 @@
 Attention over few tokens, as of views and frames, is one call from its norm to its sum
 (`runtime/token_attention.py`), and what goes along with it is computed where tokens lie, so that
 nothing is copied into groups. A gated feed-forward is one call from its norm to its sum
-(`runtime/gated_rows.py`). Where the projections do not fit, the attention alone is one call
+(`runtime/gated_feed_forward.py`). Where the projections do not fit, the attention alone is one call
 that reads each token at its stride (`runtime/tiny_attention.py`). All else is torch's. It must be
 asked for: no configuration of the kernels was timed on a GPU yet.
 """
@@ -25,7 +25,7 @@ from turbo4d.runtime.tiny_attention import MAX_TOKENS, OPERATOR, missing
 
 from .eager import EagerEngine
 from .fuse_attention import fuse_attention
-from .fuse_gated_rows import fuse_gated_rows
+from .fuse_feed_forwards import fuse_feed_forwards
 from .ungroup import ungroup
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def put_kernels(graph: fx.Graph) -> PassReport:
     Args:
         graph: canonical; changed in place.
     """
-    fed = fuse_gated_rows(graph)
+    fed = fuse_feed_forwards(graph)
     report = fuse_attention(graph)
     ungrouped = ungroup(graph) if report.rewritten else 0
     alone = use_tiny_attention(graph)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 from turbo4d.passes.base import emit, erase_unused, replace
-from turbo4d.runtime.gated_rows import OPERATOR as GATED
+from turbo4d.runtime.gated_feed_forward import OPERATOR as GATED
 from turbo4d.runtime.token_attention import OPERATOR
 
 from .lying import Groups, Lying

@@ -26,6 +26,7 @@ TARGET = "tensorrt"
 BUILT = "built"
 """Folder of the bundle in which a kit's script builds."""
 _LETTERS = re.compile(r"[^A-Za-z0-9_.+-]")
+_DEVICE = re.compile(r"sm[0-9]{2,3}")
 
 
 def add_engines(folder: Path, engines: Mapping[str, Path], device: str) -> Manifest:
@@ -40,8 +41,11 @@ def add_engines(folder: Path, engines: Mapping[str, Path], device: str) -> Manif
         The manifest as it now is.
 
     Raises:
-        BundleError: the folder is no bundle, an engine is missing or unknown, or a file is empty.
+        BundleError: the device is none, the folder is no bundle, an engine is missing or unknown,
+            or a file is empty.
     """
+    if not _DEVICE.fullmatch(device):
+        raise BundleError(f"device {device!r} is no compute capability; wanted one such as 'sm87'.")
     manifest = read_manifest(folder)
     names = {row.name for row in manifest.engines}
     if wrong := sorted(names ^ set(engines)):

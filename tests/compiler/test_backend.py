@@ -225,3 +225,23 @@ def test_a_mode_is_refused() -> None:
     assert str(caught.value) == (
         "mode is 'max-autotune'; the turbo4d backend has options, no modes."
     )
+
+
+def test_plan_none_in_a_session_runs_what_is_no_denoiser_and_says_so() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)
+
+    model, x = Plain().eval(), torch.randn(2, 4)
+    fast = compiled(model, plan="none")
+    with turbo4d.session(fast, levels=SIGMAS) as run:
+        for step in range(len(SIGMAS)):
+            run.step(step)
+            assert torch.equal(fast(x), model(x))
+    [event] = run.report()["events"]
+    assert event["kind"] == "piece-passed-on"
+    assert str(event["message"]).startswith("the forward runs as it is: ")

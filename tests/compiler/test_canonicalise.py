@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from turbo4d.compiler.canonicalise import erase_dead
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.show import graph_text
-from turbo4d.compiler.spelling import Call, trimmed
+from turbo4d.compiler.spelled_call import Call, trimmed
 
 SDPA = torch.ops.aten.scaled_dot_product_attention.default
 Function = Callable[[Tensor], Tensor]

@@ -209,21 +209,6 @@ def test_a_graph_for_any_size_becomes_one_for_each() -> None:
     assert all(type(size) is int for shape in shapes for size in shape)
 
 
-def test_an_integer_that_is_no_size_is_refused() -> None:
-    def backend(gm: Any, inputs: Any) -> Any:
-        captures.capture_compiled(gm, inputs)
-        return gm
-
-    class Scaled(nn.Module):
-        def forward(self, x: Tensor, times: int) -> Tensor:
-            return x * times
-
-    torch.compiler.reset()
-    step = torch.compile(Scaled().eval(), backend=backend, fullgraph=True, dynamic=True)
-    with pytest.raises(BackendCompilerFailed, match=r"Call torch\.compile with dynamic=False"):
-        step(torch.ones(3, 2), 4)
-
-
 def test_autocast_is_refused() -> None:
     with (
         pytest.raises(CaptureError, match="autocast is on for 'cpu'"),

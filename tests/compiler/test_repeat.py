@@ -136,6 +136,7 @@ def changed(**change: Any) -> str:
 
 BAD = {
     "no JSON": (lambda: "{", "the file is no JSON: "),
+    "nested without end": (lambda: "[" * 100_000, "the file is no JSON: maximum recursion"),
     "a list": (lambda: "[]", "the file has no format 'turbo4d repeat 1'; wanted one that a dump"),
     "another format": (lambda: '{"format": "x"}', "the file has no format 'turbo4d repeat 1'"),
     "no pass": (lambda: '{"format": "turbo4d repeat 1"}', "the file has no pass; wanted its name"),

@@ -20,7 +20,7 @@ from turbo4d.compiler.lower.onnxruntime import OnnxRuntimeLowering
 from turbo4d.compiler.specialise import specialise
 from turbo4d.runtime.action import REUSE, Action
 from turbo4d.runtime.variant_key import VariantKey
-from turbo4d.tools.foreign_models import BATCH, FRAMES, WORDS, Foreign, build
+from turbo4d.tools.foreign_models import TINY, Foreign, build
 
 from tests.compiler.legal_plans import Rows, run_plan
 from tests.compiler.plan_interpreter import Interpreter, Values
@@ -28,6 +28,7 @@ from tests.support import flat_args
 
 # Patches of 2 x 2 in images of 8 x 8; LTX is given its tokens as they are.
 SPACE, HEADS = 4 * 4, 2
+BATCH, FRAMES, WORDS = TINY.batch, TINY.frames, TINY.words
 VIDEO = FRAMES * SPACE
 JOINT = ("joint", VIDEO, VIDEO, HEADS, BATCH)
 TEXT_TOO = ("joint", VIDEO + WORDS, VIDEO + WORDS, HEADS, BATCH)

@@ -15,7 +15,7 @@ from turbo4d.tools.bench.gpu_network import Work, call_of, levels_of, network, s
 from turbo4d.tools.bench.gpu_smoke import PROBES, probed
 from turbo4d.tools.bench.gpu_smoke_cuda import ON_CUDA
 
-from tests.runtime import test_gated_rows as fed
+from tests.runtime import test_gated_feed_forward as fed
 from tests.runtime import test_token_attention as fused
 from tests.runtime.test_tiny_attention import DTYPES, SHAPES, assert_rounded, drawn, reference
 
@@ -95,7 +95,7 @@ def test_attention_from_norm_to_sum_agrees_with_torch(shape, dtype):
 @pytest.mark.parametrize("shape", fed.SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_feed_forward_from_norm_to_sum_agrees_with_torch(shape, dtype):
-    rows: Any = fed.gated_rows
+    rows: Any = fed.OPERATOR
     moved = [
         each.to(CUDA) if isinstance(each, torch.Tensor) else each
         for each in fed.drawn(shape, dtype)

@@ -208,7 +208,7 @@ class NotYet:
 @pytest.mark.parametrize("holding", [Holding(), ON, Holding(fixed_slots=True, cuda_graphs=True)])
 def test_no_step_of_a_session_waits_for_the_device(stand_in, monkeypatch, holding):
     """Tensors without data: whoever reads a number raises. What looks for NaN never arrives."""
-    monkeypatch.setattr(finite_watch, "_sent", lambda bounds: (bounds, NotYet()))
+    monkeypatch.setattr(finite_watch, "sent_to_host", lambda bounds: (bounds, NotYet()))
     monkeypatch.setattr(NotYet, "waited", 0)
     fast, _ = runner(plan_of(*ROWS), holding=holding, hoists=True)
     for _ in range(3):

@@ -119,13 +119,18 @@ def test_channels_declared_invariant_are_compared_and_the_others_not():
                 fast(w, x, t, context)
 
 
-def test_without_it_nothing_is_compared(monkeypatch):
+def test_without_it_a_change_is_an_event_and_weights_are_not_compared(monkeypatch):
     monkeypatch.delenv("TURBO4D_DEBUG")
-    monkeypatch.setattr(torch, "equal", None)
     fast, _ = runner(plan_of({}, {}, REUSE), hoists=True)
     with session(fast) as run:
         run_all(run, fast, changed())
-    assert run.report()["events"] == []
+        kinds = [event["kind"] for event in run.report()["events"]]
+        assert kinds == ["new-conditioning", "full-variant"]
+        w = torch.ones(1)
+        for step in range(2):
+            run.step(step)
+            fast(w.mul_(2), *make_args()[1:])
+        assert len(run.report()["events"]) == 2
 
 
 def test_a_bare_run_compares_declared_channels_always(monkeypatch):

@@ -168,7 +168,7 @@ def test_no_call_waits_for_the_device(monkeypatch):
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     monkeypatch.setattr(torch, "equal", lambda *_: waits.append("equal"))
-    monkeypatch.setattr(finite_watch, "_sent", lambda bounds: (bounds, Busy(waits)))
+    monkeypatch.setattr(finite_watch, "sent_to_host", lambda bounds: (bounds, Busy(waits)))
     fast, _ = runner("fast")
     calls = calls_of(8)
     with session(fast, levels=SIGMAS) as run:

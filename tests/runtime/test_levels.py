@@ -2,6 +2,7 @@ import math
 import re
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from turbo4d.runtime.errors import PlanError
@@ -24,7 +25,8 @@ def test_falling_levels_pass_in_every_unit(levels, unit):
         (
             [1.0],
             "snr",
-            "levels: unit 'snr' is unknown; there are c_noise, sigma, timestep.",
+            "levels: unit 'snr' is unknown; there are c_noise, flow, flow_timestep, log_sigma, "
+            "sigma, timestep.",
         ),
         (
             [3.0, 1.0, 2.0],
@@ -45,6 +47,17 @@ def test_falling_levels_pass_in_every_unit(levels, unit):
 def test_other_levels_are_refused(levels, unit, text):
     with pytest.raises(PlanError, match=f"^{re.escape(text)}$"):
         check_levels(levels, unit)
+
+
+@pytest.mark.parametrize(
+    ("levels", "got"),
+    [("20", "'20'"), (5, "5"), ([1.0, "x"], "[1.0, 'x']"), (torch.ones(2, 2), "(2, 2)")],
+)
+def test_what_is_no_list_of_numbers_is_refused(levels, got):
+    with pytest.raises(PlanError) as caught:
+        without_end(levels, None)
+    wanted = f"levels: got {got}; wanted a list, or a tensor of one axis, of numbers."
+    assert str(caught.value) == wanted
 
 
 def test_the_last_timestep_may_be_zero():
@@ -88,6 +101,17 @@ def test_a_closing_zero_of_other_units_is_a_level(levels, unit, fed):
         ([1000.5, 1.0], "sigma"),
         ([14.6, 0.03], "sigma"),
         ([750, 500, 250, 0], "timestep"),  # four steps of DDIM
+        ([481, 321, 161, 1], "timestep"),  # begun at half of the noise, offset by one
+        ([500, 250], "timestep"),
+        ([999.0, 666.0, 333.0, 0.0], "timestep"),
+        ([999.0, 946.4, 893.8, 500.2, 52.6, 0.0], "timestep"),  # evenly spaced, as Euler is fed
+        ([1000.0, 986.3, 900.1, 631.6, 136.4], "flow_timestep"),
+        ([1000.0, 750.0, 500.0, 250.0], "flow_timestep"),
+        ([999, 899, 750, 500], "flow_timestep"),  # four steps of UniPC, shifted by 3
+        ([999, 666, 333], "timestep"),
+        ([700.0, 219.1, 53.6, 9.2, 0.9, 0.02, 0.002], "sigma"),
+        ([1.0, 0.95, 0.8, 0.2], "flow"),
+        ([80.0, 1.0], "sigma"),
         ([700.0, 0.0], "sigma"),  # one step, and the schedule's end
         ([3.0, 2.0, 1.0, 0.0], "sigma"),
     ],
@@ -112,3 +136,13 @@ def test_timesteps_follow_the_schedule_of_stable_diffusion():
 @given(st.floats(0, 998), st.floats(0.01, 1))
 def test_timesteps_keep_their_order(step, more):
     assert to_sigma(step + more, "timestep") > to_sigma(step, "timestep")
+
+
+@pytest.mark.parametrize("highest", [14.6, 700.0])
+def test_logarithms_of_sigmas_are_known_from_their_quarters(highest):
+    sigmas = [highest / 2**step for step in range(12)]
+    logs = [math.log(sigma) for sigma in sigmas]
+    assert infer_unit(logs) == "log_sigma"
+    assert infer_unit([log / 4 for log in logs]) == "c_noise"
+    assert [to_sigma(log, "log_sigma") for log in logs] == pytest.approx(sigmas)
+    check_levels(logs, "log_sigma")

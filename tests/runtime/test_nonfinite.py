@@ -173,7 +173,7 @@ def test_what_has_not_arrived_is_told_later(monkeypatch):
         events.append(Late())
         return bounds, events[-1]
 
-    monkeypatch.setattr(finite_watch, "_sent", sent)
+    monkeypatch.setattr(finite_watch, "sent_to_host", sent)
     watch = FiniteWatch()
     good, bad = torch.zeros(3), torch.tensor([1.0, BAD[1], 2.0])
     watch.look(["a", "a", "b"], [good, bad, bad.half()], 4)

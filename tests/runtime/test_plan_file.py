@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,11 @@ def plans(draw) -> Plan:
         origin=draw(st.text("ab é'\"", max_size=8)),
         storage=draw(st.dictionaries(NAMES, st.sampled_from(STORAGES), max_size=2)),
     )
+
+
+def test_a_file_has_every_field_of_a_plan():
+    held = json.loads(plan_of({}).to_json())
+    assert {*held} == {field.name for field in fields(Plan)}
 
 
 @given(plans())
@@ -176,9 +182,30 @@ FIELDS = (
             changed(levels=[1, 2]),
             "levels: step 1 has 2 after 1; noise levels must fall from step to step.",
         ),
+        ("[" * 100_000, "plan file: it is nested too deep; this is no plan."),
+        (
+            '{"a": ' + "1" * 5000 + "}",
+            "plan file: it is no JSON: Exceeds the limit (4300 digits) for integer string "
+            "conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the "
+            "limit.",
+        ),
+        (
+            changed(levels=[10**400, 1]),
+            "levels: step 0 has inf, which is no sigma that a model is fed.",
+        ),
+        (
+            changed(streams=[0] * 99),
+            "plan file: field 'streams' is [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...; wanted an "
+            "object of lists of rows.",
+        ),
+        (
+            changed(error_budget_db=float("inf")).replace("Infinity", "1e999"),
+            "plan: error_budget_db is inf; wanted a PSNR from 0, or none.",
+        ),
         (
             changed(level_unit="snr"),
-            "levels: unit 'snr' is unknown; there are c_noise, sigma, timestep.",
+            "levels: unit 'snr' is unknown; there are c_noise, flow, flow_timestep, log_sigma, "
+            "sigma, timestep.",
         ),
     ],
 )

@@ -84,3 +84,13 @@ def test_a_preset_plans_each_stream_that_turns_up():
     source = PlanSource("fast", signature(), Schedule.of(SIGMAS, None))
     assert [*source.open("uncond")[0].streams] == ["uncond"]
     assert [*source.open("cond")[0].streams] == ["uncond", "cond"]
+
+
+def test_levels_that_are_a_plans_are_in_its_unit():
+    """Few sigmas look like timesteps, and a plan for timesteps may have been made for a flow's."""
+    sigmas = plan_of({}, {}, {})
+    assert Schedule.of([*SIGMAS[:3], 0.0], None, 3, sigmas).unit == "sigma"
+    assert Schedule.of(SIGMAS[:3], None, None, sigmas).unit == "sigma"
+    assert Schedule.of(SIGMAS[:3], None).unit == "timestep"
+    assert Schedule.of(SIGMAS[:3], "timestep", None, sigmas).unit == "timestep"
+    assert Schedule.of(SIGMAS[:2], None, None, sigmas).unit == "timestep"

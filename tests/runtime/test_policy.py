@@ -1,14 +1,11 @@
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from turbo4d.runtime import policy
-from turbo4d.runtime.drift import DRIFT, drift
 from turbo4d.runtime.errors import OptionError, PlanError
 from turbo4d.runtime.passage import Passage
 from turbo4d.runtime.plan import RegionInfo
@@ -16,12 +13,12 @@ from turbo4d.runtime.policy import PRESETS, THRESHOLDS, Thresholds, resolve
 
 from tests.runtime.fake import GEOMETRY, REGIONS, SIGMAS
 
-RESULTS = Path(__file__).parents[2] / "tools" / "results"
 # SV4D's own schedule of 20 steps.
 SV4D = [
     *(700, 510.4, 366.6, 259.0, 179.7, 122.2, 81.26, 52.68, 33.19, 20.24),
     *(11.89, 6.68, 3.57, 1.79, 0.833, 0.353, 0.132, 0.042, 0.011, 0.002),
 ]
+DDIM = [float(timestep) for timestep in range(999, 0, -50)]  # the last at 49, then no noise
 SIGMA = st.floats(1e-3, 1e3)
 SCHEDULES = st.lists(SIGMA, min_size=1, max_size=30, unique=True).map(
     lambda levels: sorted(levels, reverse=True)
@@ -88,7 +85,7 @@ def test_a_step_that_reuses_chains_refreshes_the_cores_slot():
     levels = [math.exp(-0.4 * n) for n in range(9)]
     with (
         patch.dict(THRESHOLDS, balanced=thresholds),
-        patch.object(Passage, "between", lambda self, since, step: step - since),
+        patch.object(Passage, "weighed", lambda self, since, step: step - since),
     ):
         made = plan("balanced", levels)
     letters = "".join(
@@ -109,17 +106,17 @@ def test_two_values_are_extrapolated_no_further_than_they_are_apart():
     after_a_short_step = [8.0, 7.9, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625]
     computed = {0, 1, 5}
 
-    def between(self, since, step):
+    def weighed(self, since, step):
         return 9.0 if step in computed else 1.0
 
     with patch.dict(THRESHOLDS, balanced=thresholds):
-        with patch.object(Passage, "between", lambda self, since, step: step - since):
+        with patch.object(Passage, "weighed", lambda self, since, step: step - since):
             assert orders(plan("balanced", evenly)) == "C000C111C"
-        with patch.object(Passage, "between", between):
+        with patch.object(Passage, "weighed", weighed):
             assert orders(plan("balanced", after_a_short_step)) == "CC000C111"
     with (
         patch.dict(THRESHOLDS, balanced=replace(thresholds, order=0)),
-        patch.object(Passage, "between", lambda self, since, step: step - since),
+        patch.object(Passage, "weighed", lambda self, since, step: step - since),
     ):
         assert orders(plan("balanced", evenly)) == "C000C000C"
 
@@ -144,7 +141,7 @@ def test_where_the_bytes_do_not_suffice_a_plan_holds_fewer_and_larger_slots():
     ]
 
     def made(most):
-        return plan("fast", regions=regions, max_cache_bytes=most)
+        return plan("fast", DDIM, regions=regions, max_cache_bytes=most)
 
     def has(found):
         return reused(found), any("1" in letter for letter in orders(found))
@@ -161,58 +158,47 @@ def test_where_the_bytes_do_not_suffice_a_plan_holds_fewer_and_larger_slots():
 @given(SCHEDULES)
 def test_what_passes_adds_up_to_the_whole_run(levels):
     passage = Passage(levels)
-    parts = [passage.between(step, step + 1) for step in range(len(levels) - 1)]
+    parts = [passage.between(step, step + 1) for step in range(len(levels))]
     assert all(part >= 0 for part in parts)
-    assert sum(parts) == pytest.approx(passage.between(0, len(levels) - 1))
-    assert sum(parts) == pytest.approx(float(len(levels) > 1))
+    assert sum(parts) == pytest.approx(passage.between(0, len(levels))) == pytest.approx(1.0)
+
+
+def test_what_a_reuse_counts_grows_with_what_its_step_makes():
+    passage = Passage([4.0, 3.0, 2.0, 1.0])  # 0.7 of sigma / (1 + sigma), 0.3 of sigma
+    flows = [4 / 5, 3 / 4, 2 / 3, 1 / 2, 0]
+    places = [0.7 * flow / flows[0] + 0.3 * (4 - at) / 4 for at, flow in enumerate(flows)]
+    for step in (1, 3):
+        weight = 4 * (places[step] - places[step + 1])
+        wanted = (places[0] - places[step]) * weight**0.5
+        assert passage.weighed(0, step) == pytest.approx(wanted)
+
+
+def test_a_last_step_that_takes_much_away_is_computed():
+    for preset in THRESHOLDS:
+        assert plan(preset, DDIM).streams["main"][-1] == {}
+        assert plan(preset, SV4D).streams["main"][-1] != {}  # the last at 0.002
+
+
+def test_nothing_is_extrapolated_from_two_steps_that_follow_each_other():
+    computed = {0, 1, 3, 6, 7}
+
+    def weighed(self, since, step):
+        return 9.0 if step in computed else 1.0
+
+    evenly = [math.exp(-0.4 * n) for n in range(10)]
+    with (
+        patch.dict(THRESHOLDS, balanced=Thresholds({"core": 3.5}, 9)),
+        patch.object(Passage, "weighed", weighed),
+    ):
+        assert orders(plan("balanced", evenly)) == "CC0C11CC00"
+        # Steps 1 and 3 of every second one follow each other.
+        odd = plan("balanced", evenly, streams={"odd": range(1, 10, 2)}).streams["odd"]
+    assert {action.order for action in (odd[5] or {}).values()} == {0}
 
 
 def test_noise_beyond_what_a_network_reads_is_one_noise():
     assert Passage([700.0, 100.0, 1.0]).between(0, 1) < 0.02
     assert Passage([10.0, 5.0, 1.0]).between(0, 1) > 0.2
-
-
-@given(SIGMA, SIGMA, SIGMA)
-def test_drift_is_additive_and_positive(one, two, three):
-    high, middle, low = sorted([one, two, three], reverse=True)
-    whole = drift(high, middle) + drift(middle, low)
-    assert drift(high, low) == pytest.approx(whole, abs=1e-9)
-    assert drift(high, low) >= 0
-
-
-@given(SIGMA, SIGMA, st.sampled_from(sorted(DRIFT)))
-def test_drift_is_the_integral_of_the_table(one, two, kind):
-    high, low = max(one, two), min(one, two)
-    start, stop, count = math.log(low), math.log(high), 500
-    width, table = (stop - start) / count, DRIFT[kind]
-
-    def density(at):
-        points = [table[0], *[p for p in table if p[0] <= at][-1:]]
-        left, right = points[-1], next((p for p in table if p[0] > at), table[-1])
-        if at <= table[0][0] or left == right:
-            return left[1]
-        return left[1] + (right[1] - left[1]) * (at - left[0]) / (right[0] - left[0])
-
-    riemann = sum(density(start + (n + 0.5) * width) * width for n in range(count))
-    assert drift(high, low, kind) == pytest.approx(riemann, rel=1e-2, abs=1e-4)
-
-
-def test_the_tables_are_the_stored_measurement():
-    stored = json.loads((RESULTS / "drift-nano-v1.json").read_text())
-    assert set(stored["density"]) == set(DRIFT)
-    for kind, column in stored["density"].items():
-        assert tuple(sorted(zip(stored["ln_sigma"], column, strict=True))) == DRIFT[kind]
-
-
-def test_the_tables_rise_and_are_positive():
-    for table in DRIFT.values():
-        points = [at for at, _ in table]
-        assert points == sorted(set(points))
-        assert all(density > 0 for _, density in table)
-
-
-def test_blocks_drift_as_chains_do():
-    assert drift(2.0, 1.0, "block") == drift(2.0, 1.0, "chain") != drift(2.0, 1.0, "level")
 
 
 def test_a_level_is_reused_where_too_much_has_passed_for_the_core():

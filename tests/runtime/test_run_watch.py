@@ -66,15 +66,66 @@ def test_a_call_to_warm_up_does_not_spoil_the_learning():
     assert steps(other, LEVELS) == ALL
 
 
-def test_a_level_that_repeats_is_never_planned():
+PAIRS = [level for level in LEVELS for _ in range(2)]
+
+
+def test_a_level_that_repeats_is_the_same_step():
     watch = RunWatch(None, None)
-    pairs = [level for level in LEVELS for _ in range(2)]
-    assert steps(watch, pairs * 2) == [None] * 20
+    assert steps(watch, PAIRS) == NEVER * 2
+    assert steps(watch, PAIRS * 2) == [step for step in ALL for _ in range(2)] * 2
+    assert [watch.see(level).repeated for level in PAIRS] == [False, True] * len(LEVELS)
+    assert watch.schedule == Schedule(tuple(LEVELS), "sigma")
+
+
+def untold(watch, levels):
+    """The sightings where no call is a guidance branch."""
+    for level in levels:
+        sighting = watch.see(level)
+        yield watch.cannot_tell() if sighting.repeated else sighting
+
+
+def test_a_level_that_repeats_otherwise_is_never_planned():
+    watch = RunWatch(None, None)
+    seen = [*untold(watch, PAIRS * 2)]
+    assert [sighting.step for sighting in seen] == [None] * 20
+    # What repeats at the first level alone may be a call to warm up; the run's end shows it.
+    assert [sighting.lost[0] for sighting in seen if sighting.lost] == ["repeated-level"]
     assert watch.schedule is None
-    known = fixed()
+    known = [*untold(fixed(), PAIRS * 2)]
     # The first call cannot know; the second shows it, and the rest of the run is lost.
-    assert steps(known, pairs * 2) == [0, *[None] * 9] * 2
-    assert reasons(fixed(), pairs) == ["repeated-level"]
+    assert [sighting.step for sighting in known] == [0, *[None] * 9] * 2
+    assert [sighting.lost[0] for sighting in known if sighting.lost] == ["repeated-level"] * 2
+
+
+def test_a_first_level_that_repeats_otherwise_is_a_call_to_warm_up():
+    watch = RunWatch(None, None)
+    begins = [sighting.begins for sighting in untold(watch, [80.0, 80.0, *LEVELS[1:]])]
+    assert begins == [True, True, False, False, False, False]
+    assert steps(watch, LEVELS) == ALL
+
+
+def test_a_run_that_goes_on_below_the_levels_is_longer_and_learnt_anew():
+    watch = RunWatch(None, None)
+    steps(watch, LEVELS[:3])  # the first run was interrupted
+    seen = [watch.see(level) for level in LEVELS]
+    assert [sighting.step for sighting in seen] == [0, 1, 2, None, None]
+    assert [sighting.begins for sighting in seen] == [True, *[False] * 4]
+    assert seen[3].lost == ("unknown-level", "noise level 1 belongs to no step of the plan")
+    assert steps(watch, LEVELS) == ALL
+
+
+@pytest.mark.parametrize("levels", [[5.0] * 9, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+def test_levels_that_never_fall_are_said_once(levels):
+    lost = [s.lost for s in untold(RunWatch(None, None), levels) if s.lost is not None]
+    at = {5.0: 5, 1.0: 3}[levels[0]]
+    assert lost == [
+        (
+            "no-schedule",
+            f"3 calls in a row came without a lower noise level after them, the last at {at}; a "
+            "run is told by levels that fall from call to call, so open turbo4d.session and say "
+            "the steps",
+        )
+    ]
 
 
 def test_another_schedule_is_learnt_anew():
@@ -134,6 +185,9 @@ def test_whatever_comes_a_told_step_follows_its_forerunner_at_its_level(levels):
     last = None
     for level in levels:
         sighting = watch.see(level)
+        if sighting.repeated:
+            assert sighting.step == (None if last == math.inf else last)
+            continue
         if sighting.begins:
             last = None
         if sighting.step is not None:
@@ -141,3 +195,40 @@ def test_whatever_comes_a_told_step_follows_its_forerunner_at_its_level(levels):
             assert watch.schedule is not None
             assert math.isclose(watch.schedule.levels[sighting.step], level, rel_tol=0.02)
         last = sighting.step if sighting.step is not None else math.inf
+
+
+OTHER = [90.0, 30.0, 5.0, 0.5]  # begins elsewhere
+FINER = [80.0, 40.0, 20.0, 4.0, 1.0, 0.1]  # begins as LEVELS does
+
+
+def test_schedules_that_were_learnt_are_known_when_they_come_back():
+    watch = RunWatch(None, None)
+    for levels in (LEVELS, OTHER, FINER):
+        steps(watch, levels)
+    assert steps(watch, FINER) == [*range(6)]
+    assert steps(watch, LEVELS) == ALL
+    assert steps(watch, OTHER) == [*range(4)]
+    assert steps(watch, FINER + OTHER + LEVELS) == [*range(6), *range(4), *ALL]
+    assert reasons(watch, [*LEVELS[:2], 3.0, 2.0]) == ["unknown-level"]
+    assert steps(watch, LEVELS) == ALL
+
+
+HEUN = [LEVELS[0], *(level for level in LEVELS[1:] for _ in range(2))]
+
+
+def test_every_level_but_the_first_twice_is_a_solver_of_second_order():
+    watch = RunWatch(None, None)
+    assert [each.step for each in untold(watch, HEUN)] == [None] * 9
+    twice = []
+    for level in HEUN:
+        sighting = watch.see(level)
+        twice.append((sighting.step, sighting.repeated and watch.twice))
+    assert twice == [(0, False), *((at, again) for at in ALL[1:] for again in (False, True))]
+    # So it is where a run of the same levels was known without.
+    other = RunWatch(None, None)
+    assert steps(other, LEVELS * 2) == NEVER + ALL
+    assert not other.twice
+    assert [each.lost[0] for each in untold(other, HEUN) if each.lost] == ["repeated-level"]
+    assert other.see(HEUN[0]).step == 0
+    assert other.see(HEUN[1]).step == 1
+    assert other.twice

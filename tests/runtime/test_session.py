@@ -81,6 +81,13 @@ def test_the_session_overrides_the_plan_and_levels_of_the_denoiser():
     assert run.report()["plan"] == "p"
 
 
+def test_levels_without_a_unit_are_in_that_of_the_denoisers_plan():
+    fast, _ = runner(plan_of(*ROWS))
+    with session(fast, levels=SIGMAS[:5]) as run:
+        run_all(run, fast, calls_of(5))
+    assert run.report()["plan"] == "p"
+
+
 def test_steps_out_of_order_are_refused():
     fast, _ = runner(plan_of({}, REUSE, REUSE))
     with session(fast, steps=3) as run:
@@ -137,7 +144,7 @@ def test_two_calls_at_one_step_are_refused():
     fast, _ = runner(plan_of({}, REUSE))
     text = (
         "step 0 of stream 'main' ran already; call run.step() before each call, with a stream of "
-        "its own for each guidance branch."
+        "its own for each guidance branch, and for the second call of a solver that makes two."
     )
     with session(fast) as run:
         run.step(0)
@@ -228,3 +235,20 @@ def test_steps_that_differ_from_the_denoisers_own_are_refused():
         run.step(0)
         with pytest.raises(SessionError, match=f"^{re.escape(text)}$"):
             fast(*make_args())
+
+
+@pytest.mark.parametrize(("steps", "kinds"), [(2, ["nothing-reused"]), (8, [])])
+def test_a_preset_that_reuses_nothing_says_so(steps, kinds):
+    fast, _ = runner("fast", levels=SIGMAS[::7] if steps == 2 else SIGMAS)
+    calls = calls_of(8)[::7] if steps == 2 else calls_of(8)
+    with session(fast) as run:
+        for step, (_, args) in enumerate(calls):
+            run.step(step)
+            fast(*args)
+    events = run.report()["events"]
+    assert [event["kind"] for event in events] == kinds
+    if kinds:
+        assert events[0]["message"] == (
+            "preset 'fast' reuses nothing in 2 steps: too much of the run passes between one and "
+            "the next. Take a preset that reuses more, or calibrate a plan."
+        )

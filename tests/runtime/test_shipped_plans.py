@@ -15,13 +15,19 @@ from turbo4d.runtime.shipped_plans import FOLDER, preset_plan
 from tests.runtime.fake import GEOMETRY, REGIONS, SIGMAS, plan_of
 
 LEVELS = SIGMAS[:3]
-ASKED = {"levels": LEVELS, "model": "abc", "geometry": GEOMETRY, "regions": REGIONS}
+ASKED = {
+    "levels": LEVELS,
+    "level_unit": "sigma",
+    "model": "abc",
+    "geometry": GEOMETRY,
+    "regions": REGIONS,
+}
 
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     plan = plan_of({}, {"core": "reuse"}, {"core": "reuse"}, name="fast", origin="calibrated: here")
-    plan.save(tmp_path / "nano-fast.json")
+    plan.save(tmp_path / "nano-20-fast.json")
     own = shipped_plans.shipped_plans(tmp_path)
     monkeypatch.setattr(shipped_plans, "shipped_plans", lambda: own)
     return plan
@@ -57,7 +63,7 @@ def test_a_plan_fitted_to_other_weights_is_not_meant(
 ) -> None:
     made = {"name": "fast", "origin": "calibrated: here", "weights_sha256": "ours"}
     plan = plan_of({}, {"core": "reuse"}, {"core": "reuse"}, **made)
-    plan.save(tmp_path / "nano-fast.json")
+    plan.save(tmp_path / "nano-20-fast.json")
     own = shipped_plans.shipped_plans(tmp_path)
     monkeypatch.setattr(shipped_plans, "shipped_plans", lambda: own)
     assert preset_plan("fast", **ASKED, digest=lambda: "ours") == plan
@@ -85,7 +91,7 @@ def test_every_file_that_comes_with_turbo4d_says_how_it_was_found() -> None:
     for path in FOLDER.glob("*.json"):
         plan = Plan.load(path)
         assert plan.origin.startswith("calibrated: ")
-        assert path.stem.rpartition("-")[2] == plan.name
+        assert path.stem == f"nano-{plan.steps}-{plan.name}"
         assert len(plan.weights_sha256) == 64
 
 
@@ -94,7 +100,7 @@ def test_runs_that_may_leave_their_plan_get_none_with_weights(
 ) -> None:
     rows = ({}, {}, {"core": "reuse(mix=0.5,0.5)"})
     plan = plan_of(*rows, name="fast", origin="calibrated: here")
-    plan.save(tmp_path / "nano-fast.json")
+    plan.save(tmp_path / "nano-20-fast.json")
     own = shipped_plans.shipped_plans(tmp_path)
     monkeypatch.setattr(shipped_plans, "shipped_plans", lambda: own)
     assert preset_plan("fast", **ASKED) == plan

@@ -151,6 +151,18 @@ REFUSED = {
         2,
         f"--model '{HERE}:nothing': '{HERE}' has no 'nothing'.",
     ),
+    "a factory that fails": (
+        ["--model", "os.path:join"],
+        2,
+        "--model 'os.path:join' failed: TypeError: join() missing 1 required positional argument: "
+        "'a'; --debug shows where.",
+    ),
+    "a relative package": (
+        ["--model", "..:x"],
+        2,
+        "--model '..:x': '..' cannot be imported (the 'package' argument is required to perform a "
+        "relative import for '..'); write package.module:factory and put its folder on PYTHONPATH.",
+    ),
     "no package": (
         ["--model", "nowhere:f"],
         2,

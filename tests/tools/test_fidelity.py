@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 import torch
 from turbo4d.models.metrics import psnr
-from turbo4d.tools.fidelity import object_mask, of_trivial, to_reference, to_truth
+from turbo4d.tools.failures import JobError
+from turbo4d.tools.fidelity import (
+    object_mask,
+    of_trivial,
+    refuse_nonfinite,
+    to_reference,
+    to_truth,
+)
 from turbo4d.tools.scene_input import held_out_scene
 
 
@@ -53,3 +60,16 @@ def test_a_folder_takes_its_mask_from_the_sample(scene):
     assert (found >= scene.mask).all()  # it has the half-covered pixels of the outline too
     assert found.sum() < 1.3 * scene.mask.sum()
     assert object_mask(scene, torch.ones_like(scene.truth)) is scene.mask
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_sample_that_holds_nan_has_no_figure(bad):
+    latent = torch.zeros(2, 4, 8, 8)
+    refuse_nonfinite(latent)
+    latent[1, 2, 3, 4] = bad
+    with pytest.raises(JobError) as refused:
+        refuse_nonfinite(latent, "the sample of scene 3")
+    assert str(refused.value) == (
+        "the sample of scene 3 holds NaN or infinity, so nothing can be shown or said of it; see "
+        "that the weights are finite, and try --dtype fp32."
+    )

@@ -3,8 +3,12 @@
 import argparse
 
 import pytest
+import torch
 from turbo4d.runtime import policy
 from turbo4d.tools import options
+from turbo4d.tools.device import choose_device
+from turbo4d.tools.failures import CallError
+from turbo4d.tools.parser import whole_number
 
 
 @pytest.mark.parametrize(
@@ -19,6 +23,43 @@ def test_scene_numbers(text, numbers):
 def test_scene_numbers_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="wanted scene numbers from 0"):
         options.scene_numbers(text)
+
+
+@pytest.mark.parametrize("text", ["0-99999999999", "0-1000", "5,7-1006"])
+def test_more_scenes_than_anyone_samples(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="wanted 1000 scenes at most"):
+        options.scene_numbers(text)
+
+
+@pytest.mark.parametrize("name", ["cpu:0", "cpu:x", "cpu:", "cuda:x", "cuda:", "gpu", "", "meta"])
+def test_a_device_that_is_none(name):
+    with pytest.raises(CallError) as refused:
+        choose_device(name)
+    wanted = f"--device {name!r} is unknown; choose 'auto', 'cpu' or 'cuda'."
+    assert str(refused.value) == wanted
+
+
+def test_a_device_beyond_those_that_are_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(CallError, match=r"^--device 'cuda:2' is not there: torch sees 2 CUDA"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0", "got '0', wanted a whole number from 1"),
+        ("1.5", "got '1.5', wanted a whole number from 1"),
+        ("10001", "got '10001', wanted a whole number from 1 to 10000"),
+        ("9" * 5000, f"got '{'9' * 40}...', wanted a whole number from 1 to 10000"),
+    ],
+)
+def test_a_number_out_of_its_range(text, said):
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        whole_number(1, options.MOST_STEPS)(text)
+    assert str(refused.value) == said
 
 
 def test_the_lists_are_the_compilers_own():

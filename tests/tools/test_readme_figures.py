@@ -3,7 +3,7 @@ import json
 import pytest
 from turbo4d.tools import readme_figures
 from turbo4d.tools.readme_figures import README, RESULTS, TABLES, blocks, with_blocks
-from turbo4d.tools.result_tables import tables
+from turbo4d.tools.tables.results import tables
 
 REPORT = {
     "scenes": [{}, {}, {}],

@@ -33,7 +33,7 @@ def found() -> Plan:
 def test_a_calibrated_plan_becomes_the_preset(tmp_path: Path) -> None:
     found().save(tmp_path / "plan.json")
     path = ship(tmp_path / "plan.json", "balanced", "tiny", tmp_path)
-    assert path.name == "tiny-balanced.json"
+    assert path.name == "tiny-6-balanced.json"
     assert Plan.load(path) == replace(found(), name="balanced")
 
 

@@ -33,13 +33,19 @@ _VERSIONS = (
 )  # fmt: skip
 
 
-def benchmark(args: argparse.Namespace, out: Path, say: Say) -> Outcome:
+def benchmark(
+    args: argparse.Namespace, paths: Sequence[Path], say: Say
+) -> tuple[Outcome, Callable[[], None]]:
     """Carry out the command.
 
     Args:
         args: the call, as checked.
-        out: where the report is written; it becomes `args.out`.
+        paths: where report, picture and, with --profile, trace are written for the time being.
         say: told what is going on.
+
+    Returns:
+        What came of it, and what lets go of the rows kept meanwhile: to be called once the report
+        is in its place.
     """
     options = SuiteOptions(
         quick=args.quick, runs=args.runs, scenes=args.scenes, sessions=args.sessions,
@@ -60,24 +66,23 @@ def benchmark(args: argparse.Namespace, out: Path, say: Say) -> Outcome:
     }
     lines = [told(report)]
     picture: Any = getattr(suite, "draw", draw)
-    picture(report, args.out.with_suffix(".png"))
+    picture(report, paths[1])
     if args.profile:
         say("profiling")
-        lines.append(profiled(args, suite, options))
-    out.write_text(text(report))
+        lines.append(profiled(args, suite, options, paths[2]))
+    paths[0].write_text(text(report))
     failed = [row for row in rows if row.error is not None]
     if failed:
         lines.append(
             f"{len(failed)} of {len(rows)} rows could not run; the same command with --force tries "
             "these alone again."
         )
-    else:
-        store.remove()
     lines.append(f"written to {args.out} and {args.out.with_suffix('.png')}")
     failure = (
         f"no row could run; the first: {failed[0].error}" if len(failed) == len(rows) else None
     )
-    return Outcome(report, "\n\n".join(lines), failure)
+    let_go: Callable[[], None] = (lambda: None) if failed else store.remove
+    return Outcome(report, "\n\n".join(lines), failure), let_go
 
 
 def measured(
@@ -135,11 +140,10 @@ def _named(spec: RowSpec, glob: str | None) -> bool:
     return glob is None or fnmatchcase(spec.name, glob)
 
 
-def profiled(args: argparse.Namespace, suite: Any, options: SuiteOptions) -> str:
+def profiled(args: argparse.Namespace, suite: Any, options: SuiteOptions, trace: Path) -> str:
     """The table of --profile; the trace lies beside the report."""
-    trace = args.out.with_suffix(".trace.json")
     table: str = suite.profile(options, trace)
-    return f"{table}\n\ntrace in {trace}"
+    return f"{table}\n\ntrace in {args.out.with_suffix('.trace.json')}"
 
 
 def machine_of(device: torch.device) -> dict[str, Any]:

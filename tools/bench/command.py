@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from turbo4d.runtime.progress import Progress
@@ -12,6 +13,7 @@ from turbo4d.tools.outcome import Outcome
 from turbo4d.tools.outputs import output_file
 from turbo4d.tools.parser import Parser, choose, whole_number
 
+DEVICES = ("auto", "cpu", "cuda")
 SUMMARY = "Measure turbo4d beside what people would use instead, on the same work."
 EXAMPLE = "turbo4d bench --suite cpu --out out/bench-cpu.json"
 DETAILS = """\
@@ -55,7 +57,7 @@ def configure(parser: Parser) -> None:
         help="processes alive at once, of which one runs (default: 12)",
     )  # fmt: skip
     parser.add_argument(
-        "--limit", type=count, default=1800, metavar="SECONDS",
+        "--limit", type=whole_number(1, 1_000_000), default=1800, metavar="SECONDS",
         help="for which one step of a row may take (default: 1800)",
     )  # fmt: skip
     parser.add_argument(
@@ -79,8 +81,17 @@ def run(args: argparse.Namespace) -> Outcome:
         raise CallError("--out is missing; name a new file, such as out/bench.json.")
     if args.out.suffix != ".json":
         raise CallError(f"--out {str(args.out)!r} is no .json file; name one.")
-    with output_file(args.out, force=args.force) as partial, Progress() as progress:
+    choose("--device", args.device, DEVICES)
+    suffixes = (".json", ".png", *((".trace.json",) if args.profile else ()))
+    with ExitStack() as stack, Progress() as progress:
+        # The report is entered first, so it appears last: where it is, the others are too.
+        paths = [
+            stack.enter_context(output_file(args.out.with_suffix(suffix), force=args.force))
+            for suffix in suffixes
+        ]
         progress.say("loading torch")
         from turbo4d.tools.bench.benchmark import benchmark
 
-        return benchmark(args, partial, progress.say)
+        outcome, let_go = benchmark(args, paths, progress.say)
+    let_go()
+    return outcome

@@ -112,9 +112,10 @@ class Turbo:
                     geometry=self.analysis.geometry,
                     weights_sha256=None,
                 )
+        offered = sorted({plan.steps for plan in shipped_plans() if plan.name == preset})
         raise JobError(
             f"no fitted plan {preset!r} of {self.work.steps} steps comes with turbo4d; "
-            "choose --steps 20."
+            f"choose --steps {' or '.join(map(str, offered))}."
         )
 
     def effort(self) -> dict[str, int]:

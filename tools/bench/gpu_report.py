@@ -92,12 +92,13 @@ def _line(row: Row, ceilings: Row) -> str:
         return f"{name:{_WIDE}} {row['error']}"
     share = efficiency(row, ceilings)
     done = "" if row.get("done") else "  (not done)"
+    error = "     NaN" if row.get("finite") is False else _number(row.get("relative_error"), "8.1e")
     return (
         f"{name:{_WIDE}} {_number(row['latency_s'], '9.4g')} "
         f"{_number(row['speedup'], '7.2f', 'x')} "
         f"{_number(share['mfu'], '6.1%')} {_number(share['bandwidth_share'], '6.1%')} "
         f"{_bytes(row.get('peak_bytes'))} {_bytes(row.get('cache_peak_bytes'))} "
-        f"{_number(row.get('relative_error'), '8.1e')}{done}"
+        f"{error}{done}"
     )
 
 

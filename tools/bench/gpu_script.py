@@ -5,8 +5,11 @@ minute's look at everything of torch that turbo4d leans on. Rows of a group shar
 turns; a row that fails, runs out of memory or out of time is recorded, and the rest goes on. What
 ran out of time comes last in the next call.
 
+Exit status: 0 every row is done, 1 some are not (call it again), 2 the call was wrong. README has
+the table of tools/results/bench-gpu.json once `python tools/readme_figures.py` has run.
+
 Examples:
-    python tools/bench/gpu_script.py --out out/gpu.json
+    python tools/bench/gpu_script.py --out tools/results/bench-gpu.json
     python tools/bench/gpu_script.py --device cpu --model tiny --out out/gpu-small.json
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import math
 import os
 import queue
 import signal
@@ -39,35 +43,58 @@ import turbo4d  # noqa: E402
 if str(ROOT) not in turbo4d.__path__:
     turbo4d.__path__.append(str(ROOT))
 
+from turbo4d.tools.bench.gpu_cache import drop_half_written, keep_code  # noqa: E402
 from turbo4d.tools.bench.gpu_store import Report  # noqa: E402
+from turbo4d.tools.failures import (  # noqa: E402
+    FAILED,
+    CallError,
+    sentence,
+    status_of,
+)  # fmt: skip
+from turbo4d.tools.options import MODELS, MOST_STEPS  # noqa: E402
+from turbo4d.tools.parser import Parser, whole_number  # noqa: E402
 
 _CELL, _SMOKE = "--cell", "--smoke"
 _LEAST_S = 15.0
+_LONGEST_S = 1_000_000
 _LATE = "time was up"
 
 
 def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     """The call's words."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--out", type=Path, required=True, help="a JSON file, kept from call to call"
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--model", help="sv4d, sv4d2, sv4d2_8views, nano or tiny")
+    parser.add_argument("--model", choices=MODELS)
     parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"))
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--runs", type=int, help="timed runs of each row (default: 2)")
+    parser.add_argument("--steps", type=whole_number(1, MOST_STEPS))
+    parser.add_argument(
+        "--runs", type=whole_number(1, 1000), help="timed runs of each row (default: 2)"
+    )
     parser.add_argument(
         "--rows", default="*", help="only those whose name matches, as 'sv4d/eager*'"
     )
-    parser.add_argument("--budget-s", type=float, default=570.0, help="of this call (default: 570)")
-    parser.add_argument("--smoke-s", type=float, default=60.0, help="for the look (default: 60)")
+    parser.add_argument(
+        "--budget-s", type=seconds, default=570.0, help="of this call (default: 570)"
+    )
+    parser.add_argument("--smoke-s", type=seconds, default=60.0, help="for the look (default: 60)")
     parser.add_argument("--force", action="store_true", help="measure anew what is there")
     parser.add_argument("--no-smoke", action="store_true", help="leave out the look at torch")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     return parser.parse_args(argv)
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a number of seconds."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 1 <= found <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted seconds from 1 to {_LONGEST_S}")
+    return found
 
 
 def child(
@@ -165,10 +192,10 @@ def machine_of(device: str) -> dict[str, Any]:
     import platform
 
     import torch
+    from turbo4d.tools.device import choose_device
     from turbo4d.tools.environment import device_name
 
-    chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else
-                          "cpu" if device == "auto" else device)  # fmt: skip
+    chosen = choose_device(device)
     found: dict[str, Any] = {
         "device": device_name(chosen),
         "python": platform.python_version(),
@@ -185,7 +212,7 @@ def machine_of(device: str) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; 0 where every row is done, 1 where some are left."""
+    """Measure; 0 where every row is done, 1 where some are left, 2 for a wrong call."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == [_CELL]:
         from turbo4d.tools.bench.gpu_cell import main as cell
@@ -195,22 +222,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         from turbo4d.tools.bench.gpu_smoke import main as smoke
 
         return smoke(sys.stdin.read())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    try:
+        return _measure(options_of(words))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with what is not done.", file=sys.stderr)
+        return FAILED
+    except (CallError, OSError) as error:
+        print(f"gpu_script: {sentence(error)}", file=sys.stderr)
+        return status_of(error) or FAILED
+
+
+def _measure(args: argparse.Namespace) -> int:
     begun = time.monotonic()
-    args = options_of(words)
+    folder = args.out.with_name(f"{args.out.name}.files")
+    keep_code(folder / "inductor")
     from turbo4d.tools.bench.gpu_report import noted, text_of
     from turbo4d.tools.bench.gpu_suite import rows
     from turbo4d.tools.bench.suite import SuiteOptions
 
     more = {"dtype": args.dtype, "steps": args.steps}
     options = SuiteOptions(device=args.device, model=args.model, runs=args.runs, more=more)
-    specs = [spec for spec in rows(options) if fnmatch.fnmatch(spec.name, args.rows)]
+    known = rows(options)
+    specs = [spec for spec in known if fnmatch.fnmatchcase(spec.name, args.rows)]
+    if not specs:
+        raise CallError(f"--rows {args.rows!r} matches no row; --list names them.")
     if args.list:
         print("\n".join(spec.name for spec in specs))
         return 0
     report = Report(args.out, machine_of(args.device), args.force)
-    folder = args.out.with_name(f"{args.out.name}.files")
+    report.refuse_others(known)
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((folder / "inductor").resolve()))
+    drop_half_written(folder)
     until = begun + args.budget_s
 
     def say(text: str) -> None:
@@ -226,15 +269,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     for group in sorted(groups.values(), key=lambda specs: any(map(report.late, specs))):
         if until - time.monotonic() > _LEAST_S:
             measure_group(group, folder, report, until, say)
-    report.data["rows"] = noted(report.data["rows"], [spec.name for spec in rows(options)])
+    report.data["rows"] = noted(report.data["rows"], [spec.name for spec in known])
     report.write()
     left = [spec.name for spec in specs if not report.has(spec.digest)]
     print(text_of(report.data))
+    print(f"written to {args.out}")
     if left:
-        print(
-            f"{len(left)} of {len(specs)} rows are not done; the same call goes on: {left[0]} ..."
-        )
+        print(_rest(left, len(specs), report))
     return 1 if left else 0
+
+
+def _rest(left: Sequence[str], count: int, report: Report) -> str:
+    """What the next call is for: rows that failed, and those that nobody came to."""
+    rows = {row["name"]: row for row in report.data["rows"]}
+    failed = [name for name in left if name in rows and rows[name]["error"]]
+    failed = [name for name in failed if not rows[name].get("late")]
+    said = f", {len(failed)} of them because they failed, such as {failed[0]}" if failed else ""
+    return f"{len(left)} of {count} rows are not done{said}; the same call goes on with them."
 
 
 def _look(report: Report, device: str, until: float, say: Callable[[str], None]) -> None:

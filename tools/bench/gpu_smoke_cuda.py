@@ -78,7 +78,7 @@ def triton_fused(device: torch.device) -> str:
 
 def triton_fed(device: torch.device) -> str:
     """A gated feed-forward from its norm to its sum beside torch's calls."""
-    from turbo4d.runtime.engines.triton_gated_rows import launch
+    from turbo4d.runtime.engines.triton_gated_feed_forward import launch
 
     x = torch.randn(4096, 320, device=device, dtype=torch.bfloat16)
     up = (torch.randn(2560, 320, device=device) / 320**0.5).to(x.dtype)

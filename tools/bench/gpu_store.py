@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from turbo4d.tools.bench.row import RowResult
-from turbo4d.tools.bench.store import SCHEMA_VERSION
+from turbo4d.tools.bench.row import RowResult, RowSpec
+from turbo4d.tools.bench.store import SCHEMA_VERSION, difference
 from turbo4d.tools.environment import commit
+from turbo4d.tools.failures import CallError
+
+_ROW = ("name", "digest", "settings", "system", "error", "latency_s", "speedup")
+_PROBE = ("name", "ok", "reason", "seconds")
 
 
 class Report:
@@ -17,7 +22,12 @@ class Report:
 
     Args:
         path: of the file.
-        machine: that measures; rows of another one are dropped.
+        machine: that measures.
+        force: whether what the file holds is dropped.
+
+    Raises:
+        CallError: the file holds something else, or what another machine measured; it is left as
+            it is.
     """
 
     def __init__(self, path: Path, machine: dict[str, Any], force: bool) -> None:
@@ -26,10 +36,31 @@ class Report:
             "schema_version": SCHEMA_VERSION, "suite": "gpu", "machine": machine,
             "commit": commit(), "smoke": [], "rows": [],
         }  # fmt: skip
-        if path.is_file() and not force:
-            found = json.loads(path.read_text())
-            if (found["schema_version"], found["machine"]) == (SCHEMA_VERSION, machine):
-                self.data = {**found, "commit": self.data["commit"]}
+        if path.exists() and not force:
+            self.data = {**_read(path, machine), "commit": self.data["commit"]}
+
+    def refuse_others(self, specs: Sequence[RowSpec]) -> None:
+        """Refuse to measure into a file what it holds of other options under the same name.
+
+        Args:
+            specs: all rows of the call's options.
+
+        Raises:
+            CallError: naming the option.
+        """
+        held = {row["name"]: row for row in self.data["rows"]}
+        for spec in specs:
+            row = held.get(spec.name)
+            if row is None or row["digest"] == spec.digest:
+                continue
+            then, now = row["settings"], spec.settings
+            names = [name for name in sorted({*then} | {*now}) if then.get(name) != now.get(name)]
+            what = f"{names[0]} {then.get(names[0])!r}" if names else "another number of runs"
+            said = f", and this call says {now.get(names[0])!r}" if names else ""
+            raise CallError(
+                f"--out {str(self._path)!r} holds row {spec.name!r} of {what}{said}; name another "
+                "--out, or add --force to drop what it holds."
+            )
 
     def has(self, digest: str) -> bool:
         """Whether a row is done, so that it need not run again."""
@@ -65,3 +96,26 @@ class Report:
         temporary = self._path.with_name(f"{self._path.name}.tmp")
         temporary.write_text(json.dumps(self.data, indent=1) + "\n")
         os.replace(temporary, self._path)
+
+
+def _read(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        version, then = found["schema_version"], dict(found["machine"])
+        if found["suite"] != "gpu":
+            raise ValueError("another suite")
+        if version == SCHEMA_VERSION:
+            for rows, names in ((found["rows"], _ROW), (found["smoke"], _PROBE)):
+                for row in rows:
+                    _ = [row[name] for name in names]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CallError(
+            f"--out {str(path)!r} is no report of suite gpu; name another file, or add --force to "
+            "replace it."
+        ) from error
+    if differs := difference(version, then, machine):
+        raise CallError(
+            f"--out {str(path)!r} holds rows of another {differs}; name another file, or add "
+            "--force to drop what it holds."
+        )
+    return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from turbo4d.tools.bench.row import RowSpec
 from turbo4d.tools.bench.suite import SuiteOptions
-from turbo4d.tools.measure_overhead import places, spent_us
+from turbo4d.tools.measure.overhead import places, spent_us
 
 GROUP = "overhead"
 # Of full-size sv4d, about.

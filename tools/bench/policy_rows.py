@@ -1,6 +1,6 @@
 """The policies of others as rows: each with the setting that a sweep found fastest at 35 dB.
 
-The sweep is stored (`tools/measure_rivals.py`); where none of a policy's settings reaches 35 dB,
+The sweep is stored (`tools/measure/rivals.py`); where none of a policy's settings reaches 35 dB,
 its best is run. What an adaptive policy looks at is stored there too, for each scene: the look
 costs it nothing, which is in its favour.
 """
@@ -95,7 +95,7 @@ class _Policy:
         if setting is None:
             raise JobError(
                 f"policy {wanted!r} is no setting of the sweep any more; measure the rivals again "
-                "with tools/measure_rivals.py."
+                "with tools/measure/rivals.py."
             )
         self.setting: Setting = setting
         self.rows: dict[str, str] = {}

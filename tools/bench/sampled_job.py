@@ -12,6 +12,7 @@ from torch import Tensor
 from turbo4d.tools.asset import Asset, image_size, prepare
 from turbo4d.tools.bench.references import References
 from turbo4d.tools.bench.row import RowSpec
+from turbo4d.tools.fidelity import refuse_nonfinite
 from turbo4d.tools.load_model import LoadedModel
 from turbo4d.tools.scene_input import held_out_scene
 
@@ -69,6 +70,8 @@ class SampledJob:
 
     def facts(self) -> dict[str, Any]:
         """Fidelity, the mean over the scenes that were sampled; PSNR in the object's worst too."""
+        for scene, latent in sorted(self._latents.items()):
+            refuse_nonfinite(latent, f"the sample of scene {scene}")
         if self._uncached:
             for scene, latent in self._latents.items():
                 self._references.keep(self._assets[scene], latent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ Machine = Mapping[str, Any]
 class Store:
     """Rows measured so far, in a file beside the result.
 
-    Rows of another machine, or of other versions of what figures depend on, are measured again; so
-    are rows that failed. The commit may differ: each row names its own.
+    Rows of another machine, or of other versions of what figures depend on, stand beside no others:
+    they are refused, and neither used nor lost. Rows that failed are measured again. The commit may
+    differ: each row names its own.
 
     Args:
         out: the result's file.
         machine: that this call runs on.
+
+    Raises:
+        CallError: the file holds something else, or what was measured elsewhere.
 
     Attributes:
         path: of the file.
@@ -42,15 +47,18 @@ class Store:
     def _read(self) -> None:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            version, machine, rows = found["schema_version"], found["machine"], found["rows"]
-        except (ValueError, KeyError, TypeError) as error:
+            version, machine = found["schema_version"], dict(found["machine"])
+            rows = [_row(row) for row in found["rows"]] if version == SCHEMA_VERSION else []
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CallError(
                 f"{str(self.path)!r} is no benchmark under way; delete it, or name another --out."
             ) from error
-        if version != SCHEMA_VERSION or machine != self._machine:
-            return
-        for row in map(_row, rows):
-            self._rows[row.spec.digest] = row
+        if differs := difference(version, machine, self._machine):
+            raise CallError(
+                f"{str(self.path)!r} holds rows of another {differs}; name another --out, or "
+                f"delete that file and {self.folder.name!r}."
+            )
+        self._rows = {row.spec.digest: row for row in rows}
 
     def get(self, spec: RowSpec) -> RowResult | None:
         """What was measured of a row; None where it is still to be done."""
@@ -78,18 +86,32 @@ class Store:
         return sum(row.error is None for row in self._rows.values())
 
     def remove(self) -> None:
-        """Once the result is written."""
-        self.path.unlink(missing_ok=True)
+        """Once the result is in its place."""
         if self.folder.is_dir():
-            for file in self.folder.iterdir():
-                file.unlink()
-            self.folder.rmdir()
+            shutil.rmtree(self.folder)
+        self.path.unlink(missing_ok=True)
+
+
+def difference(version: object, then: Machine, now: Machine) -> str:
+    """The first thing in which what was measured before differs from this call; "" where none.
+
+    Args:
+        version: of the file's schema.
+        then: the machine that the file names.
+        now: the machine of this call.
+    """
+    if version != SCHEMA_VERSION:
+        return f"schema, {version!r}, where this turbo4d writes {SCHEMA_VERSION}"
+    for name in sorted({*then} | {*now}):
+        if then.get(name) != now.get(name):
+            return f"machine: {name} was {then.get(name)!r} and is {now.get(name)!r}"
+    return ""
 
 
 def _row(found: Mapping[str, Any]) -> RowResult:
     given = dict(found)
     given["spec"] = RowSpec.from_json(given["spec"])
-    given |= {name: tuple(given[name]) for name in ("seconds", "baseline")}
+    given |= {name: tuple(map(float, given[name])) for name in ("seconds", "baseline")}
     return RowResult(**given)
 
 

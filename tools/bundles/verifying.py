@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from turbo4d.compiler.bundle.comparison import difference
-from turbo4d.compiler.bundle.verification import Checked, Verification, run_tolerance
+from turbo4d.compiler.bundle.findings import Checked, Verification
+from turbo4d.compiler.bundle.tolerances import run_tolerance
 from turbo4d.compiler.bundle.verification import verify as verify_bundle
 from turbo4d.models.metrics import psnr
 from turbo4d.models.schedule import edm_sigmas

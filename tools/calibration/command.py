@@ -49,7 +49,7 @@ def configure(parser: Parser) -> None:
         help="what steps may do, such as core,level.1 (default: all that saves time)",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=whole_number(1), default=20, metavar="N",
+        "--steps", type=whole_number(1, options.MOST_STEPS), default=20, metavar="N",
         help="denoising steps (default: 20)",
     )  # fmt: skip
     parser.add_argument(

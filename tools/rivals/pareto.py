@@ -69,7 +69,7 @@ def block(report: Mapping[str, Any] | None) -> str:
     """The README's table of every system's fastest setting at each fidelity.
 
     Args:
-        report: of `measure_rivals.py`; None where there is none.
+        report: of `measure/rivals.py`; None where there is none.
     """
     if report is None or not _timed(report["pareto"]):
         return "Not measured."

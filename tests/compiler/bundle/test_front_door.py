@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from turbo4d.compiler.bundle.verification import WHOLE_RUN, verify
+from turbo4d.compiler.bundle.findings import WHOLE_RUN
+from turbo4d.compiler.bundle.verification import verify
 from turbo4d.compiler.errors import LowerError
 from turbo4d.runtime.bundle.bundle_files import check_files
 from turbo4d.runtime.bundle.manifest import MANIFEST
 from turbo4d.runtime.bundle.manifest_file import read_manifest
-from turbo4d.runtime.errors import BundleError, MemoryPlanError, OptionError
+from turbo4d.runtime.errors import BundleError, MemoryPlanError, OptionError, PlanError
 
 import turbo4d
 from tests.compiler import captures
@@ -203,6 +204,23 @@ def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot be made: Not a directory; name another folder"):
         build(tmp_path / "file" / "small")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("levels", [[], [1.0, 2.0], [4.0, float("nan")], "abc", 5])
+def test_levels_are_checked_before_the_capture(
+    levels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turbo4d.compiler.bundle.front_door.take_apart", None)
+    with pytest.raises(PlanError, match=r"^levels: "):
+        build(tmp_path / "small", levels=levels)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_no_module_is_refused(tmp_path: Path) -> None:
+    for given, name in ((lambda x: x, "function"), (None, "NoneType")):
+        with pytest.raises(OptionError, match=f"^module is a {name}; wanted an nn.Module in eval"):
+            turbo4d.build(given, target="onnxruntime", out=tmp_path / "small")  # type: ignore[arg-type]
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_module_without_values_is_refused(tmp_path: Path) -> None:

@@ -156,6 +156,10 @@ def test_engines_that_do_not_fit_the_bundle_are_refused(here: Path, tmp_path: Pa
         add_engines(here, dict.fromkeys(names, empty), "sm87")
     with pytest.raises(BundleError, match="cannot be read"):
         add_engines(here, dict.fromkeys(names, tmp_path / "nothing"), "sm87")
+    with pytest.raises(
+        BundleError, match="device 'orin' is no compute capability; wanted one such"
+    ):
+        add_engines(here, dict.fromkeys(names, empty), "orin")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_refused() -> None:
         "plan 'own' was fitted to weights abababababab; this network has "
     )
     assert notes_on(plan_of(main=[{}]), analysis) == ()
+    one, _ = planned(analysis, Wanted("balanced", levels=SIGMAS, streams="uncond"))
+    assert [*one.streams] == ["uncond"]  # one name is no list of its letters
     halves = Wanted("balanced", levels=SIGMAS, streams={"a": range(0, 8, 2), "b": range(1, 8, 2)})
     plan, _ = planned(analysis, halves)
     assert [row is None for row in plan.streams["a"]] == [False, True] * 4

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from turbo4d.compiler.bundle.tolerances import relative_error, unit_roundoff
+from turbo4d.compiler.bundle.tolerances import relative_error, run_tolerance, unit_roundoff
 from turbo4d.compiler.capture import capture_export
 from turbo4d.compiler.errors import LowerError
 from turbo4d.compiler.lower.onnx_export import variant_outputs, write_graph
 from turbo4d.compiler.lower.onnx_weights import WeightFile
 from turbo4d.compiler.specialise import specialise_capture
+from turbo4d.runtime.action import Action
 from turbo4d.runtime.engines.onnxruntime import OnnxSession
 from turbo4d.runtime.variant_key import VariantKey
+
+from tests.compiler.bundle.networks import parts
 
 onnx = pytest.importorskip("onnx", reason="turbo4d[cpu] is not installed")
 pytest.importorskip("onnxruntime", reason="turbo4d[cpu] is not installed")
@@ -91,3 +95,12 @@ def test_a_right_engine_is_within_and_a_wrong_one_is_not(
     assert off_by(dtype, tmp_path, "epsilon") > bound
     if dtype == torch.float32:  # the two forms of gelu differ by less than float16 can tell
         assert off_by(dtype, tmp_path, "gelu") > bound
+
+
+def test_what_a_run_may_be_off_follows_from_its_plan() -> None:
+    plan, one = parts().plan, relative_error(torch.float32)
+    assert run_tolerance(torch.float32, plan) == 2 * one
+    row = {"core": Action("reuse", mix=(-1.5, 2.0))}
+    streams = {"main": (*plan.streams["main"][:-1], row)}
+    fitted = dataclasses.replace(plan, streams=streams)
+    assert run_tolerance(torch.float32, fitted) == pytest.approx(4.5 * one)

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from turbo4d.compiler.calibrate.error_table import ErrorTable, Measured
 from turbo4d.compiler.calibrate.moves import groups_of, moves_of
+from turbo4d.compiler.calibrate.plan_moves import predicted_db, predicted_error
+from turbo4d.compiler.calibrate.table_file import from_json, to_json
 from turbo4d.compiler.errors import CalibrationError
 from turbo4d.runtime.action import Action
 from turbo4d.runtime.extrapolation import predict, weights
@@ -75,25 +77,25 @@ def test_a_plans_errors_add_up() -> None:
     # Where the level is reused the core is executed, so the core's newest sources are 1 and 2.
     wanted = GAIN[1] * TABLE.change("main", 1, "level.1", (0,))
     wanted += GAIN[3] * TABLE.change("main", 3, "core", (1, 2))
-    assert TABLE.predict(plan(rows), REGIONS) == pytest.approx(wanted)
-    assert TABLE.predict_db(plan([{}] * 5), REGIONS) == math.inf
+    assert predicted_error(TABLE, plan(rows), REGIONS) == pytest.approx(wanted)
+    assert predicted_db(TABLE, plan([{}] * 5), REGIONS) == math.inf
 
 
 def test_a_plan_is_predicted_with_its_own_storage() -> None:
     rows: list[Row] = [{}, {}, {"core": Action("reuse")}, {}, {}]
-    kept = TABLE.predict(plan(rows, {"core": "int8"}), REGIONS)
+    kept = predicted_error(TABLE, plan(rows, {"core": "int8"}), REGIONS)
     assert kept == pytest.approx(GAIN[2] * TABLE.change("main", 2, "core", (1,), "int8"))
 
 
 def test_bypass_adds_its_own_error() -> None:
     rows: list[Row] = [{}, {}, dict.fromkeys(("down.0.0.chain", "middle.chain"), Action("bypass"))]
-    assert TABLE.predict(plan([*rows, {}, {}]), REGIONS) == GAIN[2]
+    assert predicted_error(TABLE, plan([*rows, {}, {}]), REGIONS) == GAIN[2]
 
 
 def test_a_row_that_is_no_move_is_refused() -> None:
     rows: list[Row] = [{}, {}, {"middle.chain": Action("reuse")}, {}, {}]
     with pytest.raises(CalibrationError) as refused:
-        TABLE.predict(plan(rows), REGIONS)
+        predicted_error(TABLE, plan(rows), REGIONS)
     assert str(refused.value).startswith(
         "plan 'p', stream 'main', step 2: its row (middle.chain: reuse) is no measured move; "
         "there are bypass, camera, "
@@ -103,7 +105,7 @@ def test_a_row_that_is_no_move_is_refused() -> None:
 def test_a_read_before_enough_writes_is_refused() -> None:
     rows: list[Row] = [{}, {"core": Action("reuse", order=1)}, {}, {}, {}]
     with pytest.raises(CalibrationError, match="group 'core' is read with order 1 before 2 steps"):
-        TABLE.predict(plan(rows), REGIONS)
+        predicted_error(TABLE, plan(rows), REGIONS)
 
 
 @pytest.mark.parametrize(
@@ -124,23 +126,23 @@ def test_what_was_not_measured_is_named(call: Any, said: str) -> None:
 
 
 def test_a_table_survives_its_file() -> None:
-    assert ErrorTable.from_json(TABLE.to_json()) == TABLE
-    assert ErrorTable.from_json(TABLE.to_json()).to_json() == TABLE.to_json()
+    assert from_json(to_json(TABLE)) == TABLE
+    assert to_json(from_json(to_json(TABLE))) == to_json(TABLE)
 
 
 def broken(**fields: object) -> str:
-    return json.dumps({**json.loads(TABLE.to_json()), **fields})
+    return json.dumps({**json.loads(to_json(TABLE)), **fields})
 
 
 def of_main(**fields: object) -> str:
-    main = json.loads(TABLE.to_json())["measured"]["main"]
+    main = json.loads(to_json(TABLE))["measured"]["main"]
     return broken(measured={"main": {**main, **fields}})
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TABLE.to_json()[:-9], "is no JSON"),
+        (to_json(TABLE)[:-9], "is no JSON"),
         ("[]", "the file holds \\[\\]; wanted an object"),
         (broken(schema_version=2), "schema_version is 2; this turbo4d reads 1"),
         (broken(more=1), "the file has the field 'more', which is unknown"),
@@ -157,7 +159,7 @@ def of_main(**fields: object) -> str:
 )
 def test_a_file_that_is_no_table_is_refused(text: str, said: str) -> None:
     with pytest.raises(CalibrationError, match=said):
-        ErrorTable.from_json(text)
+        from_json(text)
 
 
 def test_a_table_of_part_of_the_steps_knows_the_others_do_not_run() -> None:

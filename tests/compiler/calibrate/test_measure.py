@@ -16,10 +16,11 @@ from turbo4d.compiler.calibrate.error_table import ErrorTable
 from turbo4d.compiler.calibrate.gains import DENSE, FEW, Probe, between, probes_of
 from turbo4d.compiler.calibrate.measure import dense_moves, measure
 from turbo4d.compiler.calibrate.moves import groups_of, moves_of, row
+from turbo4d.compiler.calibrate.plan_moves import predicted_db, predicted_error
 from turbo4d.compiler.calibrate.rank import spearman
 from turbo4d.compiler.calibrate.state import State
 from turbo4d.runtime.plan import Plan
-from turbo4d.tools.random_plans import draw, plan_of
+from turbo4d.tools.measure.random_plans import draw, plan_of
 
 from tests.compiler.calibrate.test_moves import GROUPS, REGIONS
 from tests.compiler.calibrate.tiny import LEVELS, Example, example, learned
@@ -46,7 +47,7 @@ def test_one_deviating_step_is_predicted_as_a_session_measures_it(table: ErrorTa
         for step in (1, STEPS - 1):
             plan = deviating(table, move.name, step)
             measured = harness.psnr(given, plan)
-            assert table.predict_db(plan, harness.regions) == pytest.approx(measured, abs=1e-3)
+            assert predicted_db(table, plan, harness.regions) == pytest.approx(measured, abs=1e-3)
 
 
 def test_random_plans_are_ranked_as_they_measure(table: ErrorTable) -> None:
@@ -57,8 +58,8 @@ def test_random_plans_are_ranked_as_they_measure(table: ErrorTable) -> None:
         plan = plan_of(
             harness, "p", {"main": draw(seed, table.moves, table.groups, STEPS)}, table.moves
         )
-        if table.predict(plan, harness.regions):
-            predicted.append(table.predict_db(plan, harness.regions))
+        if predicted_error(table, plan, harness.regions):
+            predicted.append(predicted_db(table, plan, harness.regions))
             measured.append(harness.judge(given, harness.follow(given, plan)))
     assert (spearman(predicted, measured) or 0.0) > 0.8
 

@@ -78,6 +78,8 @@ def test_a_state_of_another_calibration_is_refused(tmp_path: Path) -> None:
     [
         ("", r"^state 's.json' is no JSON \(.*\); remove it, or name another file\.$"),
         ('{"schema_version": 1, "ident', r"^state 's.json' is no JSON \(.*\); remove it, or"),
+        ("[" * 100_000, r"^state .s.json. is no JSON \(maximum recursion.*\); remove it, or"),
+        ('{"a": ' + "1" * 5000 + "}", r"^state .s.json. is no JSON \(Exceeds the limit"),
         ("[]", r"^state 's.json' is no state of a calibration; name another file, which need not"),
         ('{"levels": []}', r"^state 's.json' is no state of a calibration; name another file,"),
         (

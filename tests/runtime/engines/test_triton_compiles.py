@@ -79,7 +79,7 @@ def test_they_fit_a_gpu_without_spilling(
 def test_a_feed_forward_fits_too(
     dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from turbo4d.runtime.engines.triton_gated_rows import _gate
+    from turbo4d.runtime.engines.triton_gated_feed_forward import _gate
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")

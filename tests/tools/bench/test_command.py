@@ -7,6 +7,7 @@ import pytest
 import torch
 from turbo4d.tools.bench import benchmark, suite
 from turbo4d.tools.bench.row import RowSpec
+from turbo4d.tools.bench.store import Store
 from turbo4d.tools.cli import main
 
 from tests.tools.bench.fakes import FakeProcess
@@ -51,6 +52,8 @@ def bench(out, *words):
         (["--suite", "cpu", "--out", "x.txt"], "--out 'x.txt' is no .json file; name one."),
         (["--suite", "cpu", "--out", "x.json", "--runs", "0"],
          "argument --runs: got '0', wanted a whole number from 1; see 'turbo4d bench --help'."),
+        (["--suite", "gpu", "--out", "x.json", "--device", "cuda:1"],
+         "--device 'cuda:1' is unknown (did you mean 'cuda'?); choose 'auto', 'cpu', 'cuda'."),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_refused(capsys, words, sentence):
@@ -88,6 +91,39 @@ def test_an_existing_report_is_kept(fake, tmp_path, capsys):
     assert fake.log == []
     assert out.read_text() == "mine"
     assert bench(out, "--force") == 0
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.trace.json"])
+def test_an_existing_picture_or_trace_is_kept(fake, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    fake.module.profile = lambda options, trace: trace.write_text("{}") and "a table of time"
+    assert bench(tmp_path / "x.json", "--profile") == 2
+    assert f"{name}' exists; name another file, or add --force." in capsys.readouterr().err
+    assert (fake.log, [path.name for path in tmp_path.iterdir()]) == ([], [name])
+    assert (tmp_path / name).read_text() == "mine"
+    assert bench(tmp_path / "x.json", "--profile", "--force") == 0
+    assert (tmp_path / name).read_bytes() != b"mine"
+
+
+def test_rows_are_kept_until_the_report_is_in_its_place(fake, tmp_path, monkeypatch):
+    """Whatever happens between: the same command goes on."""
+
+    def draw(report, path):
+        path.write_text("")
+        raise KeyboardInterrupt
+
+    fake.module.draw = draw
+    assert bench(tmp_path / "x.json") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.json.part", "x.json.shared"]
+    del fake.module.draw
+    seen = []
+    remove = Store.remove
+    monkeypatch.setattr(
+        Store, "remove", lambda self: seen.append((tmp_path / "x.json").exists()) or remove(self)
+    )
+    asked = len(fake.log)
+    assert bench(tmp_path / "x.json") == 0
+    assert (seen, len(fake.log)) == ([True], asked)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_runs(fake, tmp_path, capsys):

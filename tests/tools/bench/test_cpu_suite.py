@@ -57,7 +57,7 @@ def test_stored_plans_stand_beside_the_policies_and_are_for_nano():
         plan = plan_rows.plan_of(row)
         assert isinstance(plan, Plan)
         assert row.system == f"turbo4d:plan-{plan.error_budget_db:g}"
-        assert (plan.steps, plan.model) == (20, Plan.load(SHIPPED / "nano-quality.json").model)
+        assert (plan.steps, plan.model) == (20, Plan.load(SHIPPED / "nano-20-quality.json").model)
         assert plan.weights_sha256
     assert not any("plan-" in row.system for row in rows_of(SMALL))
 

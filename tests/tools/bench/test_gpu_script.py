@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import dataclasses
 import importlib.util
 import json
@@ -16,7 +17,9 @@ from typing import Any
 
 import pytest
 import torch
-from turbo4d.tools.bench import gpu_cell, gpu_suite
+from safetensors.torch import save_file
+from turbo4d.tools.bench import gpu_cache, gpu_cell, gpu_suite
+from turbo4d.tools.bench.gpu_jobs import SampleJob
 from turbo4d.tools.bench.gpu_network import Work
 from turbo4d.tools.bench.gpu_rates import rates_of
 from turbo4d.tools.bench.gpu_report import efficiency, noted, text_of
@@ -24,8 +27,8 @@ from turbo4d.tools.bench.gpu_smoke import PROBES, probed
 from turbo4d.tools.bench.gpu_smoke_cuda import ON_CUDA
 from turbo4d.tools.bench.row import RowResult, RowSpec
 from turbo4d.tools.bench.suite import SuiteOptions
-from turbo4d.tools.bench_tables import gpu_block
-from turbo4d.tools.failures import JobError
+from turbo4d.tools.failures import CallError, JobError
+from turbo4d.tools.tables.bench import gpu_block
 
 from tests.compiler.denoisers import config_of
 
@@ -165,8 +168,60 @@ def test_a_report_goes_on_where_it_ended(script, tmp_path):
     assert [again.has(each["digest"]) for each in (done, half, bad)] == [True, False, False]
     again.put(half, done=True)
     assert [each["system"] for each in again.data["rows"]] == ["half", "done", "bad"]
-    assert script.Report(path, {"device": "y"}, force=False).data["rows"] == []
+    with pytest.raises(
+        CallError, match="of another machine: device was 'x' and is 'y'; name anoth"
+    ):
+        script.Report(path, {"device": "y"}, force=False)
     assert script.Report(path, machine, force=True).data["rows"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", "[" * 100_000, '{"schema_version": 1, "machine": {}, "suite": "cpu"}',
+     '{"schema_version": 1, "machine": {}, "suite": "gpu", "smoke": [], "rows": [{}]}'],
+)  # fmt: skip
+def test_a_file_of_something_else_is_left_as_it_is(script, tmp_path, text, capsys):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    assert script.main(["--device", "cpu", "--out", str(path)]) == 2
+    told = (
+        f"gpu_script: --out '{path}' is no report of suite gpu; name another file, or add --force"
+    )
+    assert capsys.readouterr().err.startswith(told)
+    assert path.read_text() == text
+
+
+def test_rows_of_other_options_are_not_lost(script, tmp_path):
+    report = script.Report(tmp_path / "r.json", {}, force=False)
+    report.put(RowResult(spec=row("eager", steps=20), seconds=(1.0,)).to_json(), done=True)
+    report.refuse_others([row("eager", steps=20), row("other", steps=4)])
+    with pytest.raises(CallError) as caught:
+        report.refuse_others([row("eager", steps=4)])
+    assert str(caught.value) == (
+        f"--out '{tmp_path}/r.json' holds row 'g/eager' of steps 20, and this call says 4; name "
+        "another --out, or add --force to drop what it holds."
+    )
+    with pytest.raises(CallError, match="of another number of runs; name another --out"):
+        report.refuse_others([dataclasses.replace(row("eager", steps=20), runs=9)])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--steps", "0"], "argument --steps: got '0', wanted a whole number from 1"),
+        (["--runs", "-1"], "argument --runs: got '-1', wanted a whole number from 1"),
+        (["--budget-s", "nan"], "argument --budget-s: got 'nan', wanted seconds from 1 to 1000000"),
+        (["--model", "nope"], "argument --model: invalid choice: 'nope'"),
+        (["--rows", "nope"], "--rows 'nope' matches no row; --list names them."),
+        (["--nope"], "unrecognized arguments: --nope"),
+    ],
+)
+def test_a_wrong_call_is_a_sentence_and_measures_nothing(script, tmp_path, capsys, words, said):
+    assert script.main(["--device", "cpu", "--out", str(tmp_path / "r.json"), *words]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"gpu_script: {said}")
+    assert told.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
 
 
 def stopping_at(system, reason, asked):
@@ -268,6 +323,34 @@ def test_the_script_lists_its_rows_from_a_bare_checkout(tmp_path):
     assert "tiny/eager/turbo4d:exact/eager" in done.stdout.splitlines()
 
 
+def test_code_is_kept_beside_the_report(tmp_path):
+    """Inductor, once imported, names a folder itself; so the script must do so before."""
+    env = {name: value for name, value in os.environ.items() if name != gpu_cache.VARIABLE}
+    code = (
+        "import importlib.util, os, sys\n"
+        f"spec = importlib.util.spec_from_file_location('gpu_script', {str(SCRIPT)!r})\n"
+        "script = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(script)\n"
+        f"script.measure_group = lambda *_: print('kept in', os.environ[{gpu_cache.VARIABLE!r}])\n"
+        f"script.main(['--device', 'cpu', '--no-smoke', '--out', {str(tmp_path / 'r.json')!r}])\n"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+    assert f"kept in {tmp_path}/r.json.files/inductor" in done.stdout.splitlines()
+
+
+def test_a_library_that_a_killed_linker_left_goes(tmp_path):
+    whole = Path(_ctypes.__file__).read_bytes()
+    (tmp_path / "ab").mkdir()
+    for name, data in (("whole", whole), ("cut", whole[:-1]), ("short", whole[:20]), ("none", b"")):
+        (tmp_path / "ab" / f"{name}.so").write_bytes(data)
+    (tmp_path / "ab" / "script.so").write_bytes(b"INPUT(another.so) " * 9)
+    gone = gpu_cache.drop_half_written(tmp_path)
+    assert sorted(path.stem for path in gone) == ["cut", "none", "short"]
+    assert sorted(path.stem for path in (tmp_path / "ab").iterdir()) == ["script", "whole"]
+    assert gpu_cache.drop_half_written(tmp_path / "nowhere") == []
+
+
 def test_a_small_group_from_noise_to_latent(tmp_path, monkeypatch):
     """The network as it is, and turbo4d's plans of it, in one process."""
     monkeypatch.setattr(Work, "config", property(lambda self: config_of("mini")))
@@ -295,6 +378,24 @@ def test_a_small_group_from_noise_to_latent(tmp_path, monkeypatch):
     report = {"machine": machine, "commit": None, "smoke": [], "rows": told}
     assert names[1] in text_of(report)
     assert "| `turbo4d:exact` eager |" in gpu_block(report)
+
+
+def test_a_latent_that_is_not_finite_has_no_error(tmp_path):
+    spec = row("turbo4d:exact", model="tiny", device="cpu", dtype="fp32", steps=1, alone=False)
+    job = SampleJob.__new__(SampleJob)
+    job._alone, job._reference = False, tmp_path / "uncached.safetensors"
+    save_file({"latent": torch.arange(2.0)}, job._reference)
+    told = {}
+    for value, finite in ((1.0, True), (float("nan"), False)):
+        job._latent = torch.full((2,), value)
+        told[finite] = job._distance()
+        assert told[finite]["finite"] is finite
+    assert told[False] == {"relative_error": None, "latent_psnr_db": None, "finite": False}
+    found = RowResult(spec=spec, seconds=(1.0,), facts=told[False]).to_json()
+    json.dumps(found, allow_nan=False)
+    found["settings"]["kind"] = "sample"
+    machine = {"device": "cpu", "torch": "2"}
+    assert "NaN" in text_of({"machine": machine, "smoke": [], "rows": [found]})
 
 
 def test_ceilings_are_measured_and_shares_of_them_follow():

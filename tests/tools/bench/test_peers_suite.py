@@ -6,10 +6,14 @@ import json
 import re
 
 import pytest
+import torch
 from turbo4d.tools.bench import worker
 from turbo4d.tools.bench.peers import suite
+from turbo4d.tools.bench.peers.cases import case
 from turbo4d.tools.bench.peers.offers import OFFERS, TRANSFORMERS, UNETS
 from turbo4d.tools.bench.peers.operations import share_note
+from turbo4d.tools.bench.peers.peer_job import PeerJob
+from turbo4d.tools.bench.peers.prepared import Prepared
 from turbo4d.tools.bench.row import RowResult
 from turbo4d.tools.bench.suite import SuiteOptions
 from turbo4d.tools.failures import CallError, JobError
@@ -130,6 +134,15 @@ def test_a_row_of_turbo4d_runs_in_sessions_of_its_own(tmp_path):
     assert sum(facts["calls_by_variant"].values()) == 2 * 20 + 2
     assert 15 < facts["psnr_db"] < 200
     assert 0.05 < facts["operations_share"] < 0.9
+
+
+def test_a_sample_that_holds_nan_is_no_faithful_one(tmp_path):
+    """Its PSNR would be no number, and the least of that and the ceiling is the ceiling."""
+    made = case("wan", "tiny")
+    job = PeerJob(made, Prepared(lambda *given, **named: None), 0, tmp_path)
+    job._latent = torch.full((2,), float("nan"))
+    with pytest.raises(JobError, match=r"^the sample holds NaN or infinity, so nothing can be"):
+        job.facts()
 
 
 def test_a_cache_of_diffusers_runs_and_its_operations_are_counted(tmp_path):

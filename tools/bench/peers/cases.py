@@ -116,9 +116,15 @@ def case(model: str, size: str) -> Case:
         sample,
         channels=2 if model in ("svd", "cogvideox") else 1,
         positional=model in ("stable_diffusion", "svd"),
-        level_unit="c_noise" if model == "svd" else "timestep",
+        level_unit=_level_unit(model),
         geometry=_geometry(model, inputs, sample, batch),
     )
+
+
+def _level_unit(model: str) -> LevelUnit:
+    if model == "svd":
+        return "c_noise"
+    return "flow_timestep" if model in _FLOW else "timestep"
 
 
 def _scheduler(model: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from turbo4d.tools.fidelity import refuse_nonfinite
 
 from .cases import Case
 from .prepared import Prepared
@@ -52,9 +53,10 @@ class PeerJob:
         return self._latent
 
     def facts(self) -> dict[str, Any]:
-        """PSNR of the latent, by the range of the uncached one."""
+        """PSNR of the latent, by the range of the uncached one; JobError where it holds NaN."""
         found = {"weights": "random", "steps": len(self._case.levels), **self._says()}
         if self._latent is not None:
+            refuse_nonfinite(self._latent)
             uncached = reference(self._case, self._seed, self._folder)
             found["psnr_db"] = psnr_db(uncached, self._latent)
         return found
