@@ -103,9 +103,7 @@ def build(
         LowerError: the target cannot be built here, or does not take an operator.
     """
     say = progress or _unsaid
-    given: object = module
-    if not isinstance(given, nn.Module):
-        raise OptionError(f"module is a {type(given).__name__}; wanted an nn.Module in eval mode.")
+    _refuse_no_module(module)
     builder = target_of(target, settings)
     refuse_open(target, module, args, kwargs, dynamic_shapes)
     bound_bytes()
@@ -177,6 +175,11 @@ def _dtypes(
     given = [leaf for _, leaf in flatten_with_path((list(args), dict(kwargs or {})))]
     held = (*module.state_dict().values(), *given)
     return {value.dtype for value in held if isinstance(value, Tensor)}
+
+
+def _refuse_no_module(given: object) -> None:
+    if not isinstance(given, nn.Module):
+        raise OptionError(f"module is a {type(given).__name__}; wanted an nn.Module in eval mode.")
 
 
 def _refuse_meta(module: nn.Module) -> None:
