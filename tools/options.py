@@ -73,7 +73,7 @@ def add_plan(parser: Parser, *, lowering: bool = True) -> None:
     if lowering:
         parser.add_argument(
             "--lowering", default="eager", metavar="NAME",
-            help="what runs the graphs (default: eager)",
+            help="what runs the graphs; auto: native where this machine can (default: eager)",
         )  # fmt: skip
 
 
@@ -120,9 +120,8 @@ def check_plan(args: argparse.Namespace) -> None:
 
 
 def _check_lowering(args: argparse.Namespace) -> None:
-    args.lowering = "eager" if args.lowering == "auto" else args.lowering
     choose("--lowering", args.lowering, [*LOWERINGS, "auto"])
-    if not LOWERINGS[args.lowering]:
+    if args.lowering != "auto" and not LOWERINGS[args.lowering]:
         built = ", ".join(repr(name) for name, here in LOWERINGS.items() if here)
         raise CallError(
             f"--lowering {args.lowering!r} is not built yet in this version; choose {built}."

@@ -36,9 +36,10 @@ SOLVERS: Mapping[str, Callable[..., Tensor]] = {
 def lowered(model: LoadedModel, lowering: str) -> LoadedModel:
     """The model as the uncached side runs it.
 
-    Torch's own compiler under `inductor`; where torch has none, our lowering of the plain graph.
+    Torch's own compiler under `inductor`; where torch has none, our lowering of the plain graph,
+    which under `auto` is the module itself.
     """
-    if lowering == "eager":
+    if lowering in ("eager", "auto"):
         return model
     ours: Any = partial(backend, plan="none", lowering=lowering)
     one = lowering if lowering == "inductor" else ours

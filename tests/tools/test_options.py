@@ -8,6 +8,7 @@ from turbo4d.runtime import policy
 from turbo4d.tools import options
 from turbo4d.tools.device import choose_device
 from turbo4d.tools.failures import CallError
+from turbo4d.tools.load_model import load_model
 from turbo4d.tools.parser import whole_number
 
 
@@ -68,3 +69,13 @@ def test_the_lists_are_the_compilers_own():
     assert set(options.PRESETS) == set(policy.PRESETS)
     assert set(options.REGIONS) == set(policy.KINDS)
     assert {name for name, built in options.LOWERINGS.items() if built} == set(LOWERINGS)
+
+
+def test_lowering_auto_is_the_backends_own_and_its_uncached_side_the_module():
+    from turbo4d.tools.sampling import lowered
+
+    given = argparse.Namespace(plan="balanced", lowering="auto", regions=None)
+    options.check_plan(given)
+    assert given.lowering == "auto"
+    model = load_model("tiny", None, torch.float32, torch.device("cpu"))
+    assert lowered(model, "auto") is model
