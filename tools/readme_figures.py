@@ -33,6 +33,7 @@ def blocks(folder: Path) -> dict[str, str]:
     measured = folder / "pareto-nano-v1.json"
     return {
         "bench-cpu": bench.cpu_block(bench.read_report(folder, "cpu")),
+        "bench-cpu-50": bench.fifty_block(bench.read_report(folder, "cpu")),
         "bench-peers": peers.block(bench.read_report(folder, "peers")),
         "bench-gpu": bench.gpu_block(bench.read_report(folder, "gpu")),
         "pareto": pareto.block(json.loads(measured.read_text()) if measured.exists() else None),

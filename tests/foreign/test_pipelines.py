@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ video = pipe(**inputs)  # the first run computes everything and learns the noise
 video = pipe(**inputs)  # later ones follow the plan: any prompt and seed, guided or not
 print(turbo4d.report(pipe.transformer)["events"])  # why, where a run did not
 """
+README = Path(__file__).parents[2] / "README.md"
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
 
 
@@ -53,6 +55,7 @@ def test_the_first_run_learns_and_later_ones_follow_the_plan(pipe: Any) -> None:
     wanted = [called(pipe, prompt=prompt) for prompt in range(2)]
     shorter = called(pipe, steps=6)
     named: dict[str, Any] = {"pipe": pipe, "inputs": inputs(), "torch": torch, "turbo4d": turbo4d}
+    assert LINES in README.read_text("utf-8")
     exec(LINES, named)
     assert psnr_db(named["video"][0], wanted[0]) > 40
     assert psnr_db(called(pipe, prompt=1), wanted[1]) > 40

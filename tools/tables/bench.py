@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 Report = Mapping[str, Any]
 NOT_MEASURED = "Not measured."
 MAIN_GROUP = "20-steps"
+_FIFTY_GROUP = "50-steps"
 _OVERHEAD = "overhead"
 
 
@@ -55,30 +56,48 @@ def _baselines(report: Report) -> set[str]:
 
 def cpu_block(report: Report | None) -> str:
     """Every system at its fastest on 20 steps of nano, the fastest first; and the overhead."""
-    if report is None:
+    rows = _rows_of(report, MAIN_GROUP)
+    if report is None or not rows:
         return NOT_MEASURED
-    rows = [row for row in ran(report) if row["group"] == MAIN_GROUP]
-    if not rows:
+    runs = min(row["runs"] for row in rows)
+    return (
+        f"{_systems_table(rows)}\n\nSuite `cpu`: `nano` ({rows[0]['weights']} weights), 20 steps, "
+        "fp32, from noise to latent, compile time excluded; each system at the lowering or setting "
+        f"in which it was fastest, medians of {runs} or more runs over {len(rows[0]['scenes'])} "
+        "held-out scenes. "
+        "Every row is a process of its own; those of a table took turns with eager, and ratios are "
+        "to it in the same rounds. PSNR is against the uncached sample of the same seed, the mean "
+        "over the scenes; resident memory is the process's, torch included. Compile is what the "
+        "first sample took beyond a later one, with what earlier rows had left on disk. Policies "
+        "and fewer steps have the setting that a sweep found for 35 dB, or the steps that fit a "
+        f"preset's latency; `plan-N` is a stored plan calibrated to N dB.{_overhead(report)} "
+        f"{_failed(report)}{machine_of(report)}"
+    )
+
+
+def fifty_block(report: Report | None) -> str:
+    """The same on 50 steps."""
+    rows = _rows_of(report, _FIFTY_GROUP)
+    if report is None or not rows:
         return NOT_MEASURED
+    runs = min(row["runs"] for row in rows)
+    return (
+        f"{_systems_table(rows)}\n\nAs above, 50 steps; medians of {runs} or more runs. "
+        f"{machine_of(report)}"
+    )
+
+
+def _rows_of(report: Report | None, group: str) -> list[Row]:
+    return [row for row in ran(report) if row["group"] == group] if report is not None else []
+
+
+def _systems_table(rows: Sequence[Row]) -> str:
     inductor = max((_speed(row) for row in rows if row["system"] == "inductor"), default=None)
-    drawn = table(
+    return table(
         ("system", "as", "seconds a sample", "over eager", "over inductor", "PSNR in the object",
          "SSIM", "compile", "peak resident"),
         [_cpu_cells(row, inductor) for row in _fastest_of_each(rows)],
     )  # fmt: skip
-    runs = min(row["runs"] for row in rows)
-    return (
-        f"{drawn}\n\nSuite `cpu`: `nano` ({rows[0]['weights']} weights), 20 steps, fp32, from "
-        "noise to latent, compile time excluded; each system at the lowering or setting in which "
-        f"it was fastest, medians of {runs} or more runs over {len(rows[0]['scenes'])} held-out "
-        "scenes. "
-        "Every row is a process of its own; those of a table took turns with eager, and ratios are "
-        "to it in the same rounds. PSNR is against the uncached sample of the same seed, the mean "
-        "over the scenes; resident memory is the process's, torch included. Policies and fewer "
-        f"steps have the setting that a sweep found for 35 dB, or the steps that fit a preset's "
-        f"latency; `plan-57` is a stored plan calibrated to 57 dB.{_overhead(report)} "
-        f"{_failed(report)}{machine_of(report)}"
-    )
 
 
 def gpu_block(report: Report | None) -> str:

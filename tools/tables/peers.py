@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from turbo4d.tools.bench.table import megabytes, said
@@ -21,20 +23,58 @@ _SAYS = (
     "Random weights, so PSNR says how far a latent lies from the uncached one of the same seed and "
     "nothing of quality; its peak is the largest less the smallest value of the uncached latent."
 )
+_MIDDLE = "mid-"
+_ALL = "tools/results/README.md#packages-of-others-beside-turbo4d"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A setting of a package that saves time, and turbo4d's fastest row of at least its PSNR."""
+
+    group: str
+    peer: Row
+    best: Row | None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether turbo4d is at least as fast."""
+        return self.best is not None and self.best["speedup"] >= self.peer["speedup"]
 
 
 def block(report: Report | None) -> str:
-    """For README.md: each setting of a package that saves time, and turbo4d's fastest beside it.
-
-    Beside it stands the fastest row of turbo4d, on the same network, whose PSNR is no lower.
+    """For README.md: the networks of middle size, and how many rows of all go to turbo4d.
 
     Args:
         report: of suite `peers`; None where there is none.
     """
     if report is None:
         return NOT_MEASURED
-    lines: list[tuple[str, ...]] = []
-    idle, ahead = 0, 0
+    pairs, idle = _pairs(report)
+    middle = [pair for pair in pairs if pair.group.startswith(_MIDDLE)]
+    ahead = sum(pair.ahead for pair in pairs)
+    networks = {pair.group for pair in pairs}
+    return (
+        f"{_table(middle)}\n\nOf {len(pairs)} rows on {len(networks)} networks turbo4d is at least "
+        f"as fast at the same PSNR or better in {ahead}; here are those of middle size, on which "
+        f"Python no longer counts, and [all]({_ALL}) are beside the other tables. {idle} further "
+        f"settings of packages reused nothing or were no faster than eager. {_SAYS} "
+        f"{machine_of(report)}"
+    )
+
+
+def beside_table(report: Report | None) -> str:
+    """For tools/results/README.md: each setting of a package beside turbo4d's as faithful row.
+
+    Args:
+        report: of suite `peers`; None where there is none.
+    """
+    return NOT_MEASURED if report is None else _table(_pairs(report)[0])
+
+
+def _pairs(report: Report) -> tuple[list[_Pair], int]:
+    """The pairs, and how many settings of packages saved nothing."""
+    pairs: list[_Pair] = []
+    idle = 0
     for group, members in groupby(ran(report), lambda row: row["group"]):
         rows = list(members)
         ours = [row for row in rows if row["system"].startswith("turbo4d:")]
@@ -44,16 +84,22 @@ def block(report: Report | None) -> str:
         for peer in sorted(saving, key=lambda row: -row["speedup"]):
             able = [row for row in ours if row["psnr_db"] >= peer["psnr_db"]]
             best = max(able, key=lambda row: row["speedup"], default=None)
-            wins = best is not None and best["speedup"] >= peer["speedup"]
-            ahead += wins
-            lines.append((f"`{group}`", *_cells(peer, bold=not wins), *_cells(best, bold=wins)))
+            pairs.append(_Pair(group, peer, best))
+    return pairs, idle
+
+
+def _table(pairs: Sequence[_Pair]) -> str:
     head = ("network", "package", "over eager", "PSNR", "operations", "turbo4d, as faithful",
             "over eager", "PSNR", "operations")  # fmt: skip
-    return (
-        f"{table(head, lines)}\n\nIn {ahead} of {len(lines)} rows turbo4d is at least as fast at "
-        f"the same PSNR or better; {idle} further settings of packages reused nothing or were no "
-        f"faster than eager. {_SAYS} {machine_of(report)}"
-    )
+    lines = [
+        (
+            f"`{pair.group}`",
+            *_cells(pair.peer, bold=not pair.ahead),
+            *_cells(pair.best, bold=pair.ahead),
+        )
+        for pair in pairs
+    ]
+    return table(head, lines)
 
 
 def full_table(report: Report | None) -> str:

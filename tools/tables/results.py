@@ -218,7 +218,11 @@ _OF_SEVERAL: Sequence[tuple[str, Callable[[Path], str]]] = (
         lambda folder: bench.full_table(bench.read_report(folder, "cpu")),
     ),
     (
-        "Beside packages of others",
+        "Packages of others beside turbo4d",
+        lambda folder: peers.beside_table(bench.read_report(folder, "peers")),
+    ),
+    (
+        "Packages of others: every row",
         lambda folder: peers.full_table(bench.read_report(folder, "peers")),
     ),
     ("The presets alone", presets.block),

@@ -30,6 +30,8 @@ CPU = report(
     row("turbo4d:balanced", 1.0, "inductor"),
     row("policy:PAB", 5.0, "eager"),
     RowResult(RowSpec("cpu", "20-steps", "turbo4d:fast"), error="it broke."),
+    row("eager", 20.0, group="50-steps"),
+    row("turbo4d:fast", 1.0, "native", group="50-steps"),
     row("turbo4d runtime", 0.00012, group="overhead", facts={}, place="runtime"),
     row("torch.compile alone", 0.0014, group="overhead", facts={}, place="front_door"),
     row("no guards", 0.00025, group="overhead", facts={}, place="front_door_unguarded"),
@@ -48,6 +50,13 @@ def test_each_system_stands_once_at_its_fastest():
     assert "| `inductor` | freezing | 4.5 s | **2.00x** | 1.00x |" in lines[3]
 
 
+def test_fifty_steps_have_a_table_of_their_own():
+    lines = bench.fifty_block(CPU).splitlines()
+    assert [line.split("`")[1] for line in lines[2:4]] == ["turbo4d:fast", "eager"]
+    assert lines[5].startswith("As above, 50 steps; medians of ")
+    assert bench.fifty_block(report(row("eager", 9.0))) == "Not measured."
+
+
 def test_what_stands_under_the_table():
     text = bench.cpu_block(CPU)
     assert "(trained weights), 20 steps" in text
@@ -61,8 +70,8 @@ def test_what_stands_under_the_table():
 @pytest.mark.parametrize(
     "draw",
     [
-        bench.cpu_block, bench.gpu_block, bench.full_table,
-        bench.soak_line, peers.block, peers.full_table,
+        bench.cpu_block, bench.fifty_block, bench.gpu_block, bench.full_table,
+        bench.soak_line, peers.block, peers.beside_table, peers.full_table,
     ],
 )  # fmt: skip
 def test_what_is_not_stored_is_not_measured(draw):
