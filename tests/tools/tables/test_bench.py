@@ -80,7 +80,7 @@ def test_what_is_not_stored_is_not_measured(draw):
 
 def test_the_whole_table_has_every_row_and_why_one_failed():
     text = bench.full_table(CPU)
-    assert sum(line.startswith("| `") for line in text.splitlines()) == 10
+    assert sum(line.startswith("| `") for line in text.splitlines()) == 12
     assert "| `turbo4d:fast` |  |  |  |  |  |  |  |  |  | it broke. |" in text
     assert "| overhead | seconds |" in text
 
