@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler import compat
+from turbo4d.compiler import autocast_compat, compat
 from turbo4d.compiler.errors import CaptureError
 
 aten = torch.ops.aten
@@ -54,11 +54,11 @@ def write_casts(traced: fx.GraphModule) -> None:
     Raises:
         CaptureError: an operator whose casts cannot be told.
     """
-    switches = any(compat.switches_autocast(node.target) for node in traced.graph.nodes)
+    switches = any(autocast_compat.switches_autocast(node.target) for node in traced.graph.nodes)
     if not switches and not autocast_on():
         return
     written: dict[tuple[fx.Node, torch.dtype], fx.Node] = {}
-    with compat.following_autocast() as follow:
+    with autocast_compat.following_autocast() as follow:
         for node in [*traced.graph.nodes]:
             if follow(node) or not autocast_on() or not compat.is_operator(node.target):
                 continue
@@ -75,7 +75,7 @@ def _casts(node: fx.Node) -> _Cast:
     Raises:
         CaptureError: where what it copies does not explain the dtype of what it gave.
     """
-    made = compat.copies_in(node.target, *_arguments(node, {}))
+    made = autocast_compat.copies_in(node.target, *_arguments(node, {}))
     of = {id(source.meta["val"]): source for source in node.all_input_nodes}
     casts = {of[tensor]: dtype for tensor, dtype in made.items() if tensor in of}
     # Some operators copy to another dtype on their own account, and give what they were given.

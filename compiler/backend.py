@@ -27,7 +27,7 @@ from turbo4d.runtime.variant_key import VariantKey
 from .analysis import Analysis, analyse
 from .autocast import autocast_on, without_autocast
 from .capture import capture_compiled, refuse_training, weight_positions
-from .compat import compiling_module, through_dynamo
+from .dynamo_compat import compiling_module, through_dynamo
 from .errors import CaptureError, GeometryError, LowerError, NoSitesError
 from .exact import exact_form
 from .invariant import declare

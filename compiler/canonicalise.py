@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from turbo4d.compiler.compat import is_fake, is_operator, late_module, module_of, writes
+from turbo4d.compiler.compat import is_fake, is_operator, late_module, writes
+from turbo4d.compiler.dynamo_compat import module_of
 from turbo4d.compiler.errors import CaptureError
 from turbo4d.compiler.ir import Placeholder
 from turbo4d.compiler.spelled_call import Call, trimmed

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from turbo4d.compiler import compat
+from turbo4d.compiler import compat, dynamo_compat
 from turbo4d.compiler.autocast import DEVICES, write_casts
 from turbo4d.compiler.canonicalise import Canonical, Row, canonicalise, constant_name
 from turbo4d.compiler.changing_numbers import as_tensors
@@ -46,7 +46,7 @@ def capture_compiled(gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Captu
         CaptureError: for a number that is no tensor and no size, a forward that writes to its
             inputs, or training mode.
     """
-    module = compat.compiling_module()
+    module = dynamo_compat.compiling_module()
     refuse_training(module)
     gm, example_inputs, kept = made_static(inlined(gm), example_inputs)
     gm, example_inputs, integers = as_tensors(gm, example_inputs)
@@ -244,7 +244,7 @@ def _leaf_paths(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _sources(gm: fx.GraphModule, module: nn.Module | None) -> list[Source]:
     expressions: list[str] = []
     for node in gm.graph.find_nodes(op="placeholder"):
-        expression = compat.source_of(node)
+        expression = dynamo_compat.source_of(node)
         if expression is None:
             raise CaptureError(
                 f"%{node.name} does not say where it comes from; wanted Dynamo's own graph."

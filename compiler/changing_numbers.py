@@ -24,7 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
-from . import compat
+from . import dynamo_compat
 from .errors import CaptureError
 
 _OPS: Any = operator
@@ -63,10 +63,10 @@ def as_tensors(
     for at, node in enumerate(gm.graph.find_nodes(op="placeholder")):
         if isinstance(inputs[at], torch.SymInt):
             if (changed := _without_number(gm, at)) is not None:
-                gm, inputs[at] = changed, compat.number_like(inputs, torch.int64)
+                gm, inputs[at] = changed, dynamo_compat.number_like(inputs, torch.int64)
                 integers.append(at)
-        elif compat.is_python_float(node):
-            gm = _without_number(gm, at, compat.source_of(node)) or gm
+        elif dynamo_compat.is_python_float(node):
+            gm = _without_number(gm, at, dynamo_compat.source_of(node)) or gm
     return gm, inputs, tuple(integers)
 
 
@@ -123,7 +123,7 @@ class _Rewriting:
             return self._tensors[node.args[0]]  # type: ignore[index]
         if _is_number(node):
             return self._arithmetic(node, target)
-        if compat.makes_tensor(target):
+        if dynamo_compat.makes_tensor(target):
             return self._tensor(node, node.args[0])
         if target is torch.full:
             return self._full(node)
@@ -134,7 +134,7 @@ class _Rewriting:
         raise _UnfitError(_named(node))
 
     def _arithmetic(self, node: fx.Node, target: Any) -> fx.Node:
-        function = compat.tensor_function_of(target)
+        function = dynamo_compat.tensor_function_of(target)
         if target in _PLAIN:
             return self._call(node, "call_function", target, self._tensor_of)
         if target in _AS_DOUBLES or function is not None:

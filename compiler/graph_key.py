@@ -22,15 +22,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 from turbo4d.compiler.canonicalise import Row
-from turbo4d.compiler.compat import is_fake, is_operator, module_of, tracing_state
+from turbo4d.compiler.compat import is_fake, is_operator, tracing_state
+from turbo4d.compiler.dynamo_compat import module_of
 from turbo4d.compiler.graph_file import NAMESPACES
 
 _HOMES = (builtins, operator, math, torch, torch.nn.functional, torch.Tensor)
 # What makes a graph, and what writes it down and reads it again.
 _CODE = (
-    "autocast", "canonicalise", "capture", "changing_numbers", "compat", "graph_file", "graph_key",
-    "graph_reading", "graph_store", "inline_checkpoints", "ir", "node_values", "spelled_call",
-    "spelling", "static_shapes", "view_spelling",
+    "autocast", "autocast_compat", "canonicalise", "capture", "changing_numbers", "compat",
+    "dynamo_compat", "graph_file", "graph_key", "graph_reading", "graph_store",
+    "inline_checkpoints", "ir", "node_values", "spelled_call", "spelling", "static_shapes",
+    "view_spelling",
 )  # fmt: skip
 # A file names a device by its kind alone.
 _DEVICES = (torch.device("cpu"), torch.device("meta"), torch.device("cuda", 0))

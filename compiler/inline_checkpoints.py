@@ -16,16 +16,16 @@ from typing import Any
 
 from torch import fx
 
-from . import compat
+from . import dynamo_compat
 
 
 def inlined(gm: fx.GraphModule) -> fx.GraphModule:
     """The graph with every checkpoint opened; what it was made of stays as it is."""
-    if not any(compat.is_checkpoint(node.target) for node in gm.graph.nodes):
+    if not any(dynamo_compat.is_checkpoint(node.target) for node in gm.graph.nodes):
         return gm
     opened = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     for node in [*opened.graph.nodes]:
-        if compat.is_checkpoint(node.target):
+        if dynamo_compat.is_checkpoint(node.target):
             _open(opened, node)
     opened.graph.eliminate_dead_code()
     opened.recompile()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from torch import fx
 from turbo4d.compiler.analysis import Analysis, analyse
-from turbo4d.compiler.compat import compiling_frame
+from turbo4d.compiler.dynamo_compat import compiling_frame
 from turbo4d.compiler.errors import CaptureError, NoSitesError
 from turbo4d.compiler.ir import Capture
 from turbo4d.compiler.roles import Roles, find_level, find_roles, numbers, reached

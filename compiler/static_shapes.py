@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from . import compat
+from . import compat, dynamo_compat
 
 
 def made_static(
@@ -53,4 +53,4 @@ def made_static(
 
 
 def _is_size(node: fx.Node) -> bool:
-    return ".size()[" in (compat.source_of(node) or "")
+    return ".size()[" in (dynamo_compat.source_of(node) or "")

@@ -32,6 +32,7 @@ def blocks(folder: Path) -> dict[str, str]:
     """
     measured = folder / "pareto-nano-v1.json"
     return {
+        "headline": bench.headline(bench.read_report(folder, "cpu")),
         "bench-cpu": bench.cpu_block(bench.read_report(folder, "cpu")),
         "bench-cpu-50": bench.fifty_block(bench.read_report(folder, "cpu")),
         "bench-peers": peers.block(bench.read_report(folder, "peers")),

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from turbo4d.compiler.compat import flatten_with_path, marked_open
+from turbo4d.compiler.compat import flatten_with_path
+from turbo4d.compiler.dynamo_compat import marked_open
 from turbo4d.runtime.errors import OptionError
 
 OPEN_SETTINGS = frozenset(

@@ -25,7 +25,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 MODEL = "tests.tools.small_network:small"
-STEPS = 2
+STEPS = 4
 ROOT = Path(__file__).parents[2]
 BUILD = ["build", "--model", MODEL, "--steps", str(STEPS), "--plan", "balanced"]
 RUN = """

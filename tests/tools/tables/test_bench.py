@@ -57,6 +57,14 @@ def test_fifty_steps_have_a_table_of_their_own():
     assert bench.fifty_block(report(row("eager", 9.0))) == "Not measured."
 
 
+def test_the_headline_is_of_both_runs():
+    more = (row("inductor", 10.0, group="50-steps"), row("turbo4d:balanced", 2.0, group="50-steps"))
+    text = bench.headline({**CPU, "rows": [*CPU["rows"], *report(*more)["rows"]]})
+    assert "is in 20 steps 9.0 times as fast as eager and 4.5 times as fast as `torch.comp" in text
+    assert "; in 50 steps 4.5 times as fast as eager and 5.0 times as fast as `torch.comp" in text
+    assert bench.headline(CPU) == "Not measured."
+
+
 def test_what_stands_under_the_table():
     text = bench.cpu_block(CPU)
     assert "(trained weights), 20 steps" in text
@@ -70,7 +78,7 @@ def test_what_stands_under_the_table():
 @pytest.mark.parametrize(
     "draw",
     [
-        bench.cpu_block, bench.fifty_block, bench.gpu_block, bench.full_table,
+        bench.headline, bench.cpu_block, bench.fifty_block, bench.gpu_block, bench.full_table,
         bench.soak_line, peers.block, peers.beside_table, peers.full_table,
     ],
 )  # fmt: skip
