@@ -22,9 +22,9 @@ def share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def machine(report: Mapping[str, Any]) -> str:
-    """What a report was measured on."""
+def machine(report: Mapping[str, Any], commits: str | None = None) -> str:
+    """What a report was measured on, at its own commit or at those given."""
     return (
         f"{report['device']}, {report['threads']} threads, torch {report['torch']}, commit "
-        f"`{report['commit'][:12]}`."
+        f"`{commits or report['commit'][:12]}`."
     )

@@ -91,7 +91,7 @@ def cpu_block(report: Report | None) -> str:
         "first sample took beyond a later one, with what earlier rows had left on disk. Policies "
         "and fewer steps have the setting that a sweep found for 35 dB, or the steps that fit a "
         f"preset's latency; `plan-N` is a stored plan calibrated to N dB.{_overhead(report)} "
-        f"{_failed(report)}{machine_of(report)}"
+        f"{_failed(report)}{machine_of(report, rows)}"
     )
 
 
@@ -103,7 +103,7 @@ def fifty_block(report: Report | None) -> str:
     runs = min(row["runs"] for row in rows)
     return (
         f"{_systems_table(rows)}\n\nAs above, 50 steps; medians of {runs} or more runs. "
-        f"{machine_of({**report, 'commit': rows[0]['commit']})}"
+        f"{machine_of(report, rows)}"
     )
 
 
@@ -265,5 +265,14 @@ def _weights(report: Report) -> str:
     return "Random weights: latency and memory only. " if random else ""
 
 
-def machine_of(report: Report) -> str:
-    return machine({**report["machine"], "commit": report["commit"] or "unknown"})
+def machine_of(report: Report, rows: Sequence[Row] | None = None) -> str:
+    """What rows were measured on, and every commit that they were measured at.
+
+    Args:
+        report: that holds the rows.
+        rows: those that are shown; None for all.
+    """
+    shown = report["rows"] if rows is None else rows
+    known = [row.get("commit") or report["commit"] or "unknown" for row in shown]
+    commits = "`, `".join(commit[:12] for commit in dict.fromkeys(known))
+    return machine(report["machine"], commits)
