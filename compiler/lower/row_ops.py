@@ -43,10 +43,10 @@ def gated_feed_forward(
     add: Tensor | None,
 ) -> Tensor:
     """`runtime.gated_feed_forward` on a CPU; what the kernel does not take is torch's own."""
-    check(x, up, down, (norm_weight, norm_bias, up_bias, down_bias))
     widths = (x.shape[-1], up.shape[0], down.shape[0])
     if x.dtype != torch.float32 or any(width % PANEL for width in widths):
         return by_torch(x, norm_weight, norm_bias, eps, up, up_bias, down, down_bias, add)
+    check(x, up, down, (norm_weight, norm_bias, up_bias, down_bias))
     inner, width, last = down.shape[1], x.shape[-1], down.shape[0]
     out = x.new_empty((*x.shape[:-1], last))
     norm = (int(eps is not None), _dense(norm_weight), _dense(norm_bias), eps or 0.0)
