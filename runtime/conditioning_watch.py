@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import finite_watch
 from .compat import versions_of
+from .constants import same_form
 from .signature import Signature
 
 _Mark = tuple[weakref.ref[Tensor], int | None]  # which tensor it was, and how often written to
@@ -63,7 +64,7 @@ class ConditioningWatch:
             if _unwritten(self._marks[at], mark):
                 continue
             name = self._names[self._indices[at]]
-            differs.setdefault(tensor.device, []).append((name, (self._kept[at] != tensor).any()))
+            differs.setdefault(tensor.device, []).append((name, _differs(self._kept[at], tensor)))
         self._marks = marks
         for found in differs.values():
             answers = torch.stack([answer for _, answer in found])
@@ -85,6 +86,13 @@ class ConditioningWatch:
     def forget(self) -> None:
         """Lets go of what is kept; the next call's conditioning is taken for the run's."""
         self._kept, self._marks, self._looks = [], [], []
+
+
+def _differs(kept: Tensor, now: Tensor) -> Tensor:
+    """Whether another form or value is handed over, told on the device of the newer one."""
+    if not same_form(kept, now):
+        return torch.ones((), dtype=torch.bool, device=now.device)
+    return (kept != now).any()
 
 
 def _marks_of(tensors: Sequence[Tensor]) -> list[_Mark]:

@@ -140,5 +140,9 @@ def _marks_of(weights: Sequence[Tensor]) -> _Marks:
 
 def same_contents(old: Tensor, new: Tensor) -> bool:
     """Whether two tensors are alike in form and in every value; waits for the device."""
-    alike = old.shape == new.shape and old.dtype == new.dtype and old.device == new.device
-    return alike and torch.equal(old, new)
+    return same_form(old, new) and torch.equal(old, new)
+
+
+def same_form(old: Tensor, new: Tensor) -> bool:
+    """Whether two tensors are alike in shape, dtype and device."""
+    return old.shape == new.shape and old.dtype == new.dtype and old.device == new.device

@@ -122,6 +122,19 @@ class Late:
         return self.here
 
 
+@pytest.mark.parametrize(
+    "other",
+    [torch.full((3,), 0.5), torch.full((2,), 0.5, dtype=torch.float64)],
+    ids=["shape", "dtype"],
+)
+def test_another_form_is_a_change(other):
+    watch = ConditioningWatch(signature())
+    args = make_args()
+    watch.look(args, 0)
+    watch.look([*args[:3], other], 1)
+    assert watch.found() == ("context", 1)
+
+
 def test_on_a_device_the_answer_is_taken_when_it_has_arrived(monkeypatch):
     monkeypatch.setattr(finite_watch, "sent_to_host", lambda answers: (answers, Late()))
     watch = ConditioningWatch(signature())
